@@ -1,0 +1,77 @@
+/**
+ * The contract of a behaviour: the code that an agent runs for one task.
+ *
+ * A behaviour is opened once per instance activation, in a scope that closes when the instance stops, and then run
+ * once per attempt in a fiber of its own. Interruption of that fiber is cancellation, deadline or hand-over: whatever
+ * it holds (sockets, cursors) must be released by finalizers. It must not write to the ledger: what it returns is
+ * recorded by the instance, and refused there if the attempt has been fenced in the meantime.
+ */
+import { Context, type Duration, type Effect, type FileSystem, type Path, Schema, type Scope } from "effect"
+import type { Capability } from "../protocol/Agent.ts"
+import type { GraphId, Namespace, TaskId, TaskType } from "../protocol/Ids.ts"
+import type { TaskProgress } from "../protocol/Task.ts"
+import type { ArtifactStore } from "./ports/ArtifactStore.ts"
+
+/** An expected failure of one attempt. Anything else that escapes a behaviour counts as a crash. */
+export class BehaviourFailure extends Schema.TaggedError<BehaviourFailure>()("BehaviourFailure", {
+  /** Stable and meant for programs, e.g. `http_status`, `sql_error`. */
+  code: Schema.String,
+  message: Schema.String,
+  /** False when another attempt cannot help; the task then fails at once. */
+  retryable: Schema.Boolean,
+  /** Earliest next attempt, in milliseconds from now; overrides the retry policy's delay. */
+  retryAfterMillis: Schema.optionalKey(Schema.Int),
+  details: Schema.optionalKey(Schema.Json)
+}) {}
+
+/** The agent's `configuration.settings` break the behaviour's schema. */
+export class SettingsInvalid extends Schema.TaggedError<SettingsInvalid>()("SettingsInvalid", {
+  message: Schema.String
+}) {}
+
+/** One attempt, as a behaviour sees it. */
+export interface Attempt {
+  readonly taskId: TaskId
+  readonly namespace: Namespace
+  readonly graphId: GraphId | undefined
+  readonly name: string
+  readonly type: TaskType
+  /** Counted from 1. */
+  readonly number: number
+  /** Input with every `$result` reference replaced. `null` when the task has none. */
+  readonly payload: Schema.Json
+  /** The same for all attempts of the task: give it to external services as their idempotency key (G4). */
+  readonly idempotencyKey: string
+  /** When this attempt will be interrupted, from its start. */
+  readonly timeout: Duration.Duration
+  /** Reports progress. Never fails; reports that come faster than they can be recorded replace each other. */
+  readonly progress: (progress: TaskProgress) => Effect.Effect<void>
+}
+
+/** What every behaviour may use. Network and database drivers are its own business. */
+export type BehaviourServices = ArtifactStore | FileSystem.FileSystem | Path.Path
+
+export type RunAttempt = (attempt: Attempt) => Effect.Effect<Schema.Json, BehaviourFailure, BehaviourServices | Scope.Scope>
+
+export interface Behaviour {
+  /** Equal to the `type` of the agents it serves: letters, digits, `_`, `-`. */
+  readonly type: string
+  readonly description: string
+  /** What an agent of this type can do unless its definition says otherwise. */
+  readonly capabilities: ReadonlyArray<Capability>
+  /**
+   * Checks an agent's settings without opening anything: run when an agent is created or changed, so that a mistake
+   * is refused at the door.
+   */
+  readonly check: (settings: Schema.Json) => Effect.Effect<void, SettingsInvalid>
+  /** Opens the behaviour for one instance. A failure counts as a crash of the instance. */
+  readonly open: (
+    settings: Schema.Json
+  ) => Effect.Effect<RunAttempt, SettingsInvalid | BehaviourFailure, BehaviourServices | Scope.Scope>
+}
+
+/** The behaviours that this node can run, by type. */
+export class Behaviours extends Context.Service<
+  Behaviours,
+  { readonly get: (type: string) => Behaviour | undefined; readonly types: ReadonlyArray<string> }
+>()("datamcp/actors/Behaviours") {}

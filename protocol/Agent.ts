@@ -1,0 +1,131 @@
+/**
+ * Owns what is said about agents: commands that define and steer one, and the view that shows one.
+ *
+ * An agent is a definition; what runs are its instances. `type` names the behaviour that does its work.
+ */
+import { Schema } from "effect"
+import { AgentId, AgentName, Namespace, NodeName, TaskType } from "./Ids.ts"
+import * as Limits from "./Limits.ts"
+import { Labels, Metadata, RetryPolicy, Timestamp } from "./Task.ts"
+
+/** A task type that an agent can do. */
+export const Capability = Schema.Struct({
+  name: TaskType,
+  version: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, 32))),
+  description: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax))),
+  /** JSON Schema of the payload, for people and tools. */
+  parameters: Schema.optionalKey(Schema.Json),
+  enabled: Schema.optionalKey(Schema.Boolean)
+})
+export type Capability = typeof Capability.Type
+
+export const AgentConfiguration = Schema.Struct({
+  /** Tasks that one instance runs at a time. 1 makes an instance strictly serial. */
+  max_concurrent_tasks: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.concurrentTasksMax }))
+  ),
+  /** Default for tasks that set none. */
+  timeout_ms: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.timeoutMillisMax }))
+  ),
+  /** Default for tasks that set none. */
+  retry: Schema.optionalKey(RetryPolicy),
+  /** Settings of the behaviour; checked by the behaviour that `type` names. */
+  settings: Schema.optionalKey(Schema.Json)
+})
+export type AgentConfiguration = typeof AgentConfiguration.Type
+
+/** Name of a behaviour: `echo`, `http`, `sql`, or that of a module loaded by configuration. */
+export const AgentType = Schema.String.check(
+  Schema.isPattern(/^[a-z][a-z0-9_-]{0,63}$/u, { expected: "a behaviour's name such as http" })
+)
+export type AgentType = typeof AgentType.Type
+
+export const AgentStatus = Schema.Literals([
+  "initializing",
+  "active",
+  "idle",
+  "busy",
+  "scaling",
+  "maintenance",
+  "error",
+  "terminated"
+])
+export type AgentStatus = typeof AgentStatus.Type
+
+const definitionFields = {
+  description: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax))),
+  /** Those of the behaviour when absent. */
+  capabilities: Schema.optionalKey(Schema.Array(Capability).check(Schema.isMaxLength(Limits.capabilitiesMax))),
+  configuration: Schema.optionalKey(AgentConfiguration),
+  desired_instances: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.instancesMax }))
+  ),
+  labels: Schema.optionalKey(Labels),
+  metadata: Schema.optionalKey(Metadata)
+}
+
+/** Command: define an agent. */
+export const CreateAgent = Schema.Struct({ name: AgentName, type: AgentType, ...definitionFields })
+export type CreateAgent = typeof CreateAgent.Type
+
+/** Command: replace the parts that are given. The name and the type of an agent never change. */
+export const UpdateAgent = Schema.Struct(definitionFields)
+export type UpdateAgent = typeof UpdateAgent.Type
+
+/** Command: set how many instances shall run. */
+export const ScaleAgent = Schema.Struct({
+  desired_instances: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.instancesMax }))
+})
+export type ScaleAgent = typeof ScaleAgent.Type
+
+/** View: an agent. `idle` and `busy` are `active` seen with or without running tasks. */
+export const Agent = Schema.Struct({
+  id: AgentId,
+  namespace: Namespace,
+  name: AgentName,
+  type: AgentType,
+  description: Schema.optionalKey(Schema.String),
+  capabilities: Schema.Array(Capability),
+  configuration: AgentConfiguration,
+  status: AgentStatus,
+  /** Why it is in `error`, or that it drains. */
+  status_reason: Schema.NullOr(Schema.String),
+  /** True once deletion was asked for: it finishes what it has and takes nothing new. */
+  draining: Schema.Boolean,
+  desired_instances: Schema.Int,
+  current_instances: Schema.Int,
+  labels: Labels,
+  metadata: Metadata,
+  created_at: Timestamp,
+  updated_at: Timestamp,
+  version: Schema.Int
+})
+export type Agent = typeof Agent.Type
+
+/** View: figures of an agent from recorded ends, not from samples. */
+export const AgentMetrics = Schema.Struct({
+  agent_id: AgentId,
+  completed: Schema.Int,
+  failed: Schema.Int,
+  timed_out: Schema.Int,
+  cancelled: Schema.Int,
+  /** Completed of all that ended by running; null when nothing has. */
+  success_rate: Schema.NullOr(Schema.Finite),
+  /** Mean duration of ended attempts. */
+  response_time_mean_ms: Schema.NullOr(Schema.Finite),
+  /** Longest duration of an ended attempt. */
+  response_time_max_ms: Schema.NullOr(Schema.Finite),
+  queue_depth: Schema.Int,
+  running: Schema.Int,
+  instances: Schema.Array(
+    Schema.Struct({
+      index: Schema.Int,
+      epoch: Schema.Int,
+      node: NodeName,
+      status: Schema.String,
+      heartbeat: Timestamp
+    })
+  )
+})
+export type AgentMetrics = typeof AgentMetrics.Type

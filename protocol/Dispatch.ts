@@ -1,0 +1,38 @@
+/**
+ * Owns the message that carries queued tasks to an agent's subject.
+ *
+ * It is a hint with freight: the claim decides. An item carries what the instance needs to run the task, so that the
+ * claim need not read it back; a payload above `freightBytesMax` stays behind and comes with the claim.
+ */
+import { Schema } from "effect"
+import { GraphId, Namespace, TaskId, TaskType } from "./Ids.ts"
+import { RetryPolicy, TaskPriority, Timestamp } from "./Task.ts"
+
+/** Largest payload that travels in a dispatch message, in bytes. */
+export const freightBytesMax = 8 * 1024
+/** Most tasks in one dispatch message. */
+export const dispatchTasksMax = 250
+/** Largest dispatch message, in bytes; below the 1 MiB that nats-server takes by default. */
+export const dispatchBytesMax = 512 * 1024
+
+/** All that an instance needs to know of a task to run it. */
+export const TaskOrder = Schema.Struct({
+  id: TaskId,
+  namespace: Namespace,
+  name: Schema.String,
+  type: TaskType,
+  lane: TaskPriority,
+  /** Absent when it stayed behind, or when the task has none. */
+  payload: Schema.optionalKey(Schema.Json),
+  /** True when the payload stayed behind and must come with the claim. */
+  payload_behind: Schema.optionalKey(Schema.Boolean),
+  graph_id: Schema.optionalKey(GraphId),
+  timeout_ms: Schema.optionalKey(Schema.Int),
+  max_attempts: Schema.Int,
+  retry: Schema.optionalKey(RetryPolicy),
+  at_most_once: Schema.optionalKey(Schema.Boolean),
+  deadline: Schema.optionalKey(Timestamp),
+  /** `traceparent` of the submission (W3C Trace Context). */
+  trace: Schema.optionalKey(Schema.String)
+})
+export type TaskOrder = typeof TaskOrder.Type

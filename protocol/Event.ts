@@ -1,0 +1,49 @@
+/**
+ * Owns recorded facts. An event is written in the transaction of the change it records.
+ *
+ * Invariant: `number` counts an aggregate's events from 1 without gaps. Readers resume by it; after commit events also
+ * travel on NATS, several in one message, where loss and doubling are harmless because the number tells.
+ */
+import { Schema } from "effect"
+import { Namespace } from "./Ids.ts"
+import { Timestamp } from "./Task.ts"
+
+export const taskEventTypes = [
+  "TaskCreated",
+  "TaskQueued",
+  "TaskStarted",
+  "TaskProgressed",
+  "TaskPaused",
+  "TaskResumed",
+  "TaskRetried",
+  "TaskCompleted",
+  "TaskFailed",
+  "TaskTimedOut",
+  "TaskCancelled"
+] as const
+
+export const agentEventTypes = ["AgentCreated", "AgentStatusChanged", "AgentCapabilityAdded", "AgentScaled", "AgentUpdated"] as const
+
+export const EventType = Schema.Literals([...taskEventTypes, ...agentEventTypes])
+export type EventType = typeof EventType.Type
+
+/** Those after which an aggregate of kind task never changes. */
+export const isEnd = (type: EventType) =>
+  type === "TaskCompleted" || type === "TaskFailed" || type === "TaskTimedOut" || type === "TaskCancelled"
+
+export const Event = Schema.Struct({
+  type: EventType,
+  /** `task` or `agent`. */
+  kind: Schema.Literals(["task", "agent"]),
+  /** Id of the task or agent. */
+  aggregate: Schema.String,
+  number: Schema.Int,
+  at: Timestamp,
+  namespace: Namespace,
+  /** Who caused it: `key:<id>` or `node:<name>`. */
+  actor: Schema.NullOr(Schema.String),
+  /** W3C trace id of the request that caused it. */
+  trace: Schema.NullOr(Schema.String),
+  data: Schema.Json
+})
+export type Event = typeof Event.Type

@@ -1,0 +1,16 @@
+/**
+ * Owns the hints that nodes give each other over core NATS. Every one of them may be lost, doubled or late: each has
+ * a slower way to the same end (the reconciler, the directory's sweep, the refused completion).
+ */
+import { Schema } from "effect"
+import { AgentId, TaskId } from "./Ids.ts"
+
+export const Notice = Schema.TaggedUnion({
+  /** These agents have queued work: whoever hosts an instance of them, see to it. */
+  Wake: { agents: Schema.Array(AgentId) },
+  /** An agent's definition or state changed: read it again. */
+  AgentChanged: { agent: AgentId },
+  /** These running tasks of an agent were ended from outside: interrupt them. */
+  Interrupt: { agent: AgentId, tasks: Schema.Array(TaskId) }
+})
+export type Notice = typeof Notice.Type

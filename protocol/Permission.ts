@@ -1,0 +1,56 @@
+/**
+ * Owns who may do what: one list of permissions, the roles that bundle them, and the principal that carries them.
+ *
+ * Denied unless listed. The namespace comes from the principal alone, never from what a request says.
+ */
+import { Context, Schema } from "effect"
+import { Namespace } from "./Ids.ts"
+
+export const permissions = [
+  "task:create",
+  "task:read",
+  "task:cancel",
+  "task:retry",
+  "agent:create",
+  "agent:read",
+  "agent:update",
+  "agent:delete",
+  "agent:scale",
+  "artifact:create",
+  "artifact:read",
+  "event:read",
+  "metrics:read",
+  "key:create",
+  "key:read",
+  "key:revoke",
+  "namespace:create"
+] as const
+export const Permission = Schema.Literals(permissions)
+export type Permission = typeof Permission.Type
+
+export const Role = Schema.Literals(["admin", "operator", "viewer", "agent", "api_user"])
+export type Role = typeof Role.Type
+
+const read: ReadonlyArray<Permission> = ["task:read", "agent:read", "artifact:read", "event:read"]
+const work: ReadonlyArray<Permission> = [...read, "task:create", "task:cancel", "task:retry", "artifact:create"]
+
+/** What each role grants. `namespace:create` counts only for keys of the namespace `default`. */
+export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> } = {
+  admin: permissions,
+  operator: [...work, "agent:create", "agent:update", "agent:delete", "agent:scale", "metrics:read"],
+  viewer: [...read, "metrics:read"],
+  agent: ["task:create", "task:read", "artifact:create", "artifact:read"],
+  api_user: work
+}
+
+/** Who is acting. It travels in Effect's context and nowhere else. */
+export class Principal extends Context.Service<
+  Principal,
+  {
+    /** `key:<id>` for an API key, `node:<name>` for a node. */
+    readonly actor: string
+    readonly namespace: Namespace
+    readonly role: Role
+    readonly permissions: ReadonlySet<Permission>
+  }
+>()("datamcp/protocol/Principal") {}

@@ -1,0 +1,270 @@
+/**
+ * Owns what is said about tasks: the command that submits one, the view that shows one, and their parts.
+ *
+ * The life cycle, states in the order they happen (terminal ones in capitals):
+ *
+ *   pending --> queued --> running --> COMPLETED
+ *      ^          ^           |------> FAILED | TIMEOUT
+ *      |          '-----------|        (released: a node stopped in order)
+ *      '----------------------'        (retry)
+ *   CANCELLED can follow any state that is not terminal. Terminal is final.
+ *
+ * Times are RFC 3339 strings in UTC. Change by addition only.
+ */
+import { Schema } from "effect"
+import { AgentId, AgentRef, GraphId, GraphKey, Namespace, TaskId, TaskType } from "./Ids.ts"
+import * as Limits from "./Limits.ts"
+
+/** RFC 3339 date and time. Views carry UTC with milliseconds or finer. */
+export const Timestamp = Schema.String.check(
+  Schema.isPattern(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/u, {
+    expected: "an RFC 3339 date and time with a time zone, such as 2026-11-23T10:00:00Z"
+  })
+)
+
+export const TaskStatus = Schema.Literals([
+  "pending",
+  "queued",
+  "running",
+  "paused",
+  "completed",
+  "failed",
+  "timeout",
+  "cancelled"
+])
+export type TaskStatus = typeof TaskStatus.Type
+
+export const TerminalStatus = Schema.Literals(["completed", "failed", "timeout", "cancelled"])
+export type TerminalStatus = typeof TerminalStatus.Type
+
+export const isTerminal = (status: TaskStatus): status is TerminalStatus =>
+  status === "completed" || status === "failed" || status === "timeout" || status === "cancelled"
+
+/** What a `pending` task waits for. */
+export const WaitingFor = Schema.Literals(["dependencies", "time", "capacity", "agent", "retry"])
+export type WaitingFor = typeof WaitingFor.Type
+
+/** Lanes from the first to the last served. They share an agent's slots 8 : 4 : 2 : 1, so that none starves. */
+export const priorities = ["critical", "high", "normal", "low"] as const
+export const TaskPriority = Schema.Literals(priorities)
+export type TaskPriority = typeof TaskPriority.Type
+
+export const Labels = Schema.Record(
+  Schema.String.check(Schema.isBetweenLength(1, Limits.labelCharactersMax)),
+  Schema.String.check(Schema.isMaxLength(Limits.labelCharactersMax))
+).check(Schema.isMaxProperties(Limits.labelsMax))
+
+export const Metadata = Schema.Record(Schema.String, Schema.Json)
+
+const millis = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
+
+/** Exponential backoff: `delay_ms * factor^(attempt - 1)`, at most `delay_max_ms`, spread by `jitter` (0 none, 1 full). */
+export const RetryPolicy = Schema.Struct({
+  max_attempts: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.attemptsMax }))),
+  delay_ms: Schema.optionalKey(millis(0, Limits.retryDelayMillisMax)),
+  factor: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 1, maximum: 10 }))),
+  delay_max_ms: Schema.optionalKey(millis(0, Limits.retryDelayMillisMax)),
+  jitter: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 })))
+})
+export type RetryPolicy = typeof RetryPolicy.Type
+
+export const TaskConfiguration = Schema.Struct({
+  /** Longest run of one attempt. */
+  timeout_ms: Schema.optionalKey(millis(1, Limits.timeoutMillisMax)),
+  retry: Schema.optionalKey(RetryPolicy),
+  /** `at_most_once`: an attempt whose end is unknown ends the task as failed with code `unknown_outcome`. */
+  delivery: Schema.optionalKey(Schema.Literals(["at_least_once", "at_most_once"]))
+})
+export type TaskConfiguration = typeof TaskConfiguration.Type
+
+/** When a dependency is satisfied: the parent completed, or ended in any way. */
+export const DependencyOn = Schema.Literals(["completed", "ended"])
+export type DependencyOn = typeof DependencyOn.Type
+
+/**
+ * A parent that must end before this task starts. With `on: "completed"` a parent that ends otherwise fails this task
+ * (`required`, the default) or skips it (`required: false`: it ends `cancelled` with code `skipped`).
+ */
+export const Dependency = Schema.Struct({
+  task_id: TaskId,
+  on: Schema.optionalKey(DependencyOn),
+  required: Schema.optionalKey(Schema.Boolean)
+})
+export type Dependency = typeof Dependency.Type
+
+const submitFields = {
+  /** What a person calls it; the type when absent. */
+  name: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, Limits.nameCharactersMax))),
+  /** Kind of work; may be left out when `agent` names an agent with exactly one capability. */
+  type: Schema.optionalKey(TaskType),
+  description: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax))),
+  /** Agent that shall do it, by id or name. Without it any agent with the capability `type`. */
+  agent: Schema.optionalKey(AgentRef),
+  priority: Schema.optionalKey(TaskPriority),
+  /**
+   * Input of the behaviour. An object `{"$result": "<task id, or key within a graph>", "path": "<JSON Pointer>"}`
+   * anywhere in it is replaced by that dependency's result data when the task starts (RFC 6901; `path` optional).
+   */
+  payload: Schema.optionalKey(Schema.Json),
+  configuration: Schema.optionalKey(TaskConfiguration),
+  /** Task that this one belongs to. */
+  parent_id: Schema.optionalKey(TaskId),
+  /** Earliest start. */
+  run_at: Schema.optionalKey(Timestamp),
+  /** Time after which the task ends as `timeout`, whatever it is doing. */
+  deadline: Schema.optionalKey(Timestamp),
+  labels: Schema.optionalKey(Labels),
+  metadata: Schema.optionalKey(Metadata)
+}
+
+export const IdempotencyKey = Schema.String.check(Schema.isBetweenLength(1, Limits.idempotencyKeyCharactersMax))
+
+/** Command: accept one task. */
+export const SubmitTask = Schema.Struct({
+  ...submitFields,
+  dependencies: Schema.optionalKey(Schema.Array(Dependency).check(Schema.isMaxLength(Limits.dependenciesMax))),
+  idempotency_key: Schema.optionalKey(IdempotencyKey)
+})
+export type SubmitTask = typeof SubmitTask.Type
+
+/** A task within a graph: its dependencies are keys of the same graph, or ids of tasks accepted before. */
+export const GraphTask = Schema.Struct({
+  ...submitFields,
+  dependencies: Schema.optionalKey(
+    Schema.Array(
+      Schema.Union([
+        GraphKey,
+        Schema.Struct({
+          task: GraphKey,
+          on: Schema.optionalKey(DependencyOn),
+          required: Schema.optionalKey(Schema.Boolean)
+        })
+      ])
+    ).check(Schema.isMaxLength(Limits.dependenciesMax))
+  )
+})
+export type GraphTask = typeof GraphTask.Type
+
+/** Command: accept tasks that name each other, all or none. */
+export const SubmitGraph = Schema.Struct({
+  name: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, Limits.nameCharactersMax))),
+  tasks: Schema.Record(GraphKey, GraphTask),
+  labels: Schema.optionalKey(Labels),
+  idempotency_key: Schema.optionalKey(IdempotencyKey)
+})
+export type SubmitGraph = typeof SubmitGraph.Type
+
+export const TaskProgress = Schema.Struct({
+  percentage: Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 100 })),
+  current_step: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.nameCharactersMax))),
+  completed_steps: Schema.optionalKey(Schema.Int),
+  total_steps: Schema.optionalKey(Schema.Int),
+  estimated_completion: Schema.optionalKey(Timestamp)
+})
+export type TaskProgress = typeof TaskProgress.Type
+
+/** Why an attempt or a task did not succeed. `code` is stable and meant for programs. */
+export const TaskError = Schema.Struct({
+  code: Schema.String,
+  message: Schema.String,
+  details: Schema.optionalKey(Schema.Json)
+})
+export type TaskError = typeof TaskError.Type
+
+export const TaskResult = Schema.Struct({
+  success: Schema.Boolean,
+  data: Schema.optionalKey(Schema.Json),
+  error: Schema.optionalKey(TaskError),
+  /** Duration of the last attempt, on the node's monotonic clock. */
+  execution_time_ms: Schema.optionalKey(Schema.Finite),
+  usage: Schema.optionalKey(Schema.Json)
+})
+export type TaskResult = typeof TaskResult.Type
+
+/** View: a task as the ledger has it. */
+export const Task = Schema.Struct({
+  id: TaskId,
+  namespace: Namespace,
+  name: Schema.String,
+  type: TaskType,
+  description: Schema.optionalKey(Schema.String),
+  agent_id: Schema.NullOr(AgentId),
+  status: TaskStatus,
+  waiting_for: Schema.NullOr(WaitingFor),
+  priority: TaskPriority,
+  payload: Schema.optionalKey(Schema.Json),
+  configuration: TaskConfiguration,
+  progress: Schema.NullOr(TaskProgress),
+  result: Schema.NullOr(TaskResult),
+  dependencies: Schema.optionalKey(Schema.Array(Dependency)),
+  parent_id: Schema.NullOr(TaskId),
+  graph_id: Schema.NullOr(GraphId),
+  graph_key: Schema.NullOr(GraphKey),
+  /** The terminal task that this one retries. */
+  retry_of: Schema.NullOr(TaskId),
+  run_at: Schema.NullOr(Timestamp),
+  deadline: Schema.NullOr(Timestamp),
+  labels: Labels,
+  metadata: Metadata,
+  attempt: Schema.Int,
+  max_attempts: Schema.Int,
+  created_at: Timestamp,
+  started_at: Schema.NullOr(Timestamp),
+  completed_at: Schema.NullOr(Timestamp),
+  /** Number of the task's last event. */
+  version: Schema.Int
+})
+export type Task = typeof Task.Type
+
+/** What a submission answers: enough to follow the task, without reading it back. */
+export const AcceptedTask = Schema.Struct({
+  id: TaskId,
+  namespace: Namespace,
+  name: Schema.String,
+  type: TaskType,
+  agent_id: Schema.NullOr(AgentId),
+  status: TaskStatus,
+  waiting_for: Schema.NullOr(WaitingFor),
+  priority: TaskPriority,
+  /** True when an earlier submission with the same idempotency key was answered again. */
+  duplicate: Schema.Boolean,
+  created_at: Timestamp
+})
+export type AcceptedTask = typeof AcceptedTask.Type
+
+/** View: a graph and the state of its tasks. */
+export const Graph = Schema.Struct({
+  id: GraphId,
+  namespace: Namespace,
+  name: Schema.NullOr(Schema.String),
+  created_at: Timestamp,
+  counts: Schema.Record(Schema.String, Schema.Int),
+  /** True when every task has ended. */
+  ended: Schema.Boolean,
+  tasks: Schema.Array(
+    Schema.Struct({
+      id: TaskId,
+      key: GraphKey,
+      name: Schema.String,
+      type: TaskType,
+      agent_id: Schema.NullOr(AgentId),
+      status: TaskStatus,
+      waiting_for: Schema.NullOr(WaitingFor),
+      attempt: Schema.Int,
+      progress: Schema.NullOr(TaskProgress),
+      error: Schema.NullOr(TaskError),
+      execution_time_ms: Schema.NullOr(Schema.Finite),
+      dependencies: Schema.Array(GraphKey)
+    })
+  )
+})
+export type Graph = typeof Graph.Type
+
+/** What accepting a graph answers: the id of each task by its key. */
+export const AcceptedGraph = Schema.Struct({
+  id: GraphId,
+  name: Schema.NullOr(Schema.String),
+  duplicate: Schema.Boolean,
+  tasks: Schema.Record(GraphKey, TaskId)
+})
+export type AcceptedGraph = typeof AcceptedGraph.Type
