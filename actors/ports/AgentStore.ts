@@ -1,0 +1,53 @@
+/**
+ * Port to stored agent definitions, as far as actors need them: to fill the directory, to keep it fresh, and to record
+ * that an agent was quarantined or has drained.
+ */
+import { Context, type Effect, Schema } from "effect"
+import type { AgentConfiguration, Capability } from "../../protocol/Agent.ts"
+import type { AgentId, AgentName, AgentRef, Namespace } from "../../protocol/Ids.ts"
+
+export class AgentStoreUnavailable extends Schema.TaggedError<AgentStoreUnavailable>()("AgentStoreUnavailable", {
+  message: Schema.String
+}) {}
+
+/** An agent as the directory keeps it. */
+export interface AgentRecord {
+  readonly id: AgentId
+  readonly namespace: Namespace
+  readonly name: AgentName
+  readonly type: string
+  readonly capabilities: ReadonlyArray<Capability>
+  readonly configuration: AgentConfiguration
+  readonly status: "active" | "maintenance" | "error" | "terminated"
+  readonly draining: boolean
+  readonly desiredInstances: number
+  readonly version: number
+}
+
+export class AgentStore extends Context.Service<
+  AgentStore,
+  {
+    /** Agents that are not terminated, in order of id, after `after`. */
+    readonly page: (
+      after: AgentId | undefined,
+      limit: number
+    ) => Effect.Effect<ReadonlyArray<AgentRecord>, AgentStoreUnavailable>
+    /** All agents, terminated ones included, that changed at or after a moment of Postgres's clock; and that clock now. */
+    readonly changedSince: (
+      at: string | undefined,
+      limit: number
+    ) => Effect.Effect<{ readonly agents: ReadonlyArray<AgentRecord>; readonly now: string }, AgentStoreUnavailable>
+    readonly byId: (id: AgentId) => Effect.Effect<AgentRecord | undefined, AgentStoreUnavailable>
+    /** By id or name within a namespace; terminated ones are not found. */
+    readonly find: (namespace: Namespace, ref: AgentRef) => Effect.Effect<AgentRecord | undefined, AgentStoreUnavailable>
+    /** An agent of the namespace that can do a type, when there is one. */
+    readonly withCapability: (
+      namespace: Namespace,
+      type: string
+    ) => Effect.Effect<ReadonlyArray<AgentRecord>, AgentStoreUnavailable>
+    /** `active` or `maintenance` to `error`, with the reason and its event. */
+    readonly quarantine: (id: AgentId, reason: string) => Effect.Effect<void, AgentStoreUnavailable>
+    /** Draining agents without open tasks become `terminated`. Returns how many. */
+    readonly finishDrained: (limit: number) => Effect.Effect<number, AgentStoreUnavailable>
+  }
+>()("datamcp/actors/AgentStore") {}

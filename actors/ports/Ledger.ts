@@ -1,0 +1,187 @@
+/**
+ * Port to the ledger: every change of a task's state goes through here, is committed with its events in one
+ * transaction, and is answered after COMMIT.
+ *
+ * Callers hand in single changes; the ledger groups what arrives while a transaction is in flight. Fences are its
+ * business too: a change that carries an outdated attempt or epoch changes nothing and says so.
+ */
+import { Context, type Effect, type Queue, Schema } from "effect"
+import type { TaskOrder } from "../../protocol/Dispatch.ts"
+import type { AgentId, GraphId, Namespace, TaskId, TaskType } from "../../protocol/Ids.ts"
+import type { Dependency, TaskError, TaskPriority, TaskProgress, TaskStatus, WaitingFor } from "../../protocol/Task.ts"
+
+/** Postgres could not be reached, or the outcome of a commit could not be learned in time. */
+export class LedgerUnavailable extends Schema.TaggedError<LedgerUnavailable>()("LedgerUnavailable", {
+  operation: Schema.String,
+  message: Schema.String
+}) {}
+
+/** A task as the scheduler hands it in: routed, checked, with its id. JSON parts are text already. */
+export interface NewTask {
+  readonly id: TaskId
+  readonly namespace: Namespace
+  readonly name: string
+  readonly type: TaskType
+  readonly description: string | undefined
+  readonly agentId: AgentId | undefined
+  readonly lane: TaskPriority
+  readonly payload: string | undefined
+  readonly configuration: string | undefined
+  readonly maxAttempts: number
+  readonly atMostOnce: boolean
+  readonly labels: string | undefined
+  readonly metadata: string | undefined
+  readonly parentId: TaskId | undefined
+  readonly graphId: GraphId | undefined
+  readonly graphKey: string | undefined
+  readonly retryOf: TaskId | undefined
+  readonly runAt: string | undefined
+  readonly deadline: string | undefined
+  readonly actor: string
+  readonly trace: string | undefined
+  readonly dependencies: ReadonlyArray<Dependency>
+  readonly idempotency: { readonly key: string; readonly fingerprint: string } | undefined
+}
+
+/** What became of a new task. */
+export type AcceptOutcome =
+  | {
+    readonly _tag: "Accepted"
+    readonly status: TaskStatus
+    readonly waitingFor: WaitingFor | undefined
+    /** RFC 3339, Postgres's clock. */
+    readonly createdAt: string
+  }
+  /** The idempotency key was used before; `same` tells whether the fingerprint matches. */
+  | { readonly _tag: "Existing"; readonly id: string; readonly same: boolean }
+  /** A parent or dependency that is not in this namespace. */
+  | { readonly _tag: "UnknownTask"; readonly field: "parent_id" | "dependencies"; readonly id: string }
+
+/** A graph's own row; its tasks are accepted with it, all or none. */
+export interface NewGraph {
+  readonly id: GraphId
+  readonly namespace: Namespace
+  readonly name: string | undefined
+  readonly idempotency: { readonly key: string; readonly fingerprint: string } | undefined
+}
+
+/** The instance that acts: its lease as it knows it. */
+export interface Slot {
+  readonly namespace: Namespace
+  readonly agentId: AgentId
+  readonly index: number
+  readonly epoch: number
+}
+
+export interface Claimed {
+  readonly id: TaskId
+  readonly attempt: number
+  /** Present when the order's payload had stayed behind. */
+  readonly payload: Schema.Json | undefined
+}
+
+/** What an instance wants recorded of an attempt's end. Decided by `TaskLifecycle`. */
+export type Settlement =
+  | { readonly _tag: "Completed"; readonly data: Schema.Json; readonly executionMillis: number }
+  | {
+    readonly _tag: "Failed" | "TimedOut"
+    readonly error: TaskError
+    readonly executionMillis: number
+  }
+  | {
+    readonly _tag: "Retry"
+    readonly error: TaskError
+    readonly delayMillis: number
+    readonly executionMillis: number
+  }
+  /** Given back unharmed: the node stops in order. The attempt does not count. */
+  | { readonly _tag: "Released" }
+
+/** A task that became ready for dispatch by somebody else's change. */
+export interface Ready {
+  readonly agentId: AgentId
+  readonly order: TaskOrder
+}
+
+export interface Settled {
+  /** False: fenced. Nothing was changed; drop the result. */
+  readonly recorded: boolean
+}
+
+export interface TakenOver {
+  readonly epoch: number
+  /** Tasks that ran under the old epoch and are queued again. */
+  readonly requeued: number
+  /** Tasks that had no attempt left, or were `at_most_once`: failed. */
+  readonly failed: number
+}
+
+export class Ledger extends Context.Service<
+  Ledger,
+  {
+    /**
+     * Tasks that somebody's change made ready: released children, due retries, what a takeover gave back. Sliding: what
+     * is not taken in time is found by the reconciler.
+     */
+    readonly ready: Queue.Dequeue<Ready>
+    /**
+     * Accepts tasks. Each has its own outcome, in order, unless `atomic`: then the first outcome other than
+     * `Accepted` or `Existing` undoes all, and the outcomes say which it was. Order of dependencies within one call
+     * does not matter. The caller dispatches those whose outcome says `queued`.
+     */
+    readonly accept: (
+      tasks: ReadonlyArray<NewTask>,
+      options?: { readonly atomic?: boolean; readonly graph?: NewGraph }
+    ) => Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable>
+    /**
+     * Claims queued tasks for an instance: `queued` to `running`, attempt + 1, if the slot's epoch is the present one.
+     * Ids that are missing from the answer were not won. `fenced`: the slot's epoch is outdated; the instance must stop.
+     */
+    readonly claim: (
+      slot: Slot,
+      orders: ReadonlyArray<TaskOrder>
+    ) => Effect.Effect<{ readonly fenced: boolean; readonly claimed: ReadonlyArray<Claimed> }, LedgerUnavailable>
+    /** Records the end of an attempt; resolves dependents in the same transaction. */
+    readonly settle: (
+      slot: Slot,
+      task: { readonly id: TaskId; readonly attempt: number },
+      settlement: Settlement
+    ) => Effect.Effect<Settled, LedgerUnavailable>
+    /** Records progress of a running attempt. Fenced or late reports change nothing. */
+    readonly progress: (
+      slot: Slot,
+      task: { readonly id: TaskId; readonly attempt: number },
+      progress: TaskProgress
+    ) => Effect.Effect<void, LedgerUnavailable>
+    /**
+     * Cancels tasks of a namespace that have not ended, whatever they are doing. Returns those it ended, with the
+     * agent of each that was running.
+     */
+    readonly cancel: (
+      namespace: Namespace,
+      ids: ReadonlyArray<TaskId>,
+      by: { readonly actor: string; readonly reason: string | undefined }
+    ) => Effect.Effect<
+      ReadonlyArray<{ readonly id: TaskId; readonly ranOn: AgentId | undefined }>,
+      LedgerUnavailable
+    >
+    /** Takes an instance over: epoch + 1, and what ran under the old one goes back to the queue. */
+    readonly takeOver: (
+      instance: { readonly agentId: AgentId; readonly index: number }
+    ) => Effect.Effect<TakenOver, LedgerUnavailable>
+    /** Marks a lease as hibernating, so that the supervision view tells the truth. */
+    readonly hibernate: (slot: Slot) => Effect.Effect<void, LedgerUnavailable>
+    /** Queued tasks of an agent straight from the ledger, in lane and routing order. The way round a lost dispatch. */
+    readonly backlog: (
+      agentId: AgentId,
+      options: { readonly limit: number }
+    ) => Effect.Effect<ReadonlyArray<TaskOrder>, LedgerUnavailable>
+    /** Result data of ended tasks of a namespace, for `$result` references. */
+    readonly results: (
+      namespace: Namespace,
+      refs: ReadonlyArray<{ readonly id: string }>
+    ) => Effect.Effect<ReadonlyArray<{ readonly id: string; readonly status: TaskStatus; readonly data: Schema.Json }>, LedgerUnavailable>
+    /** Ids of those of these running tasks that are no longer running under the slot: to be interrupted. */
+    readonly lost: (slot: Slot, ids: ReadonlyArray<TaskId>) => Effect.Effect<ReadonlyArray<TaskId>, LedgerUnavailable>
+  }
+>()("datamcp/actors/Ledger") {}

@@ -1,0 +1,39 @@
+/**
+ * Owns what is said about API keys.
+ */
+import { Schema } from "effect"
+import { ApiKeyId, Namespace } from "./Ids.ts"
+import * as Limits from "./Limits.ts"
+import { Permission, Role } from "./Permission.ts"
+import { Timestamp } from "./Task.ts"
+
+export const CreateApiKey = Schema.Struct({
+  name: Schema.String.check(Schema.isBetweenLength(1, Limits.nameCharactersMax)),
+  role: Role,
+  /** A subset of the role's permissions; all of them when absent. */
+  permissions: Schema.optionalKey(Schema.Array(Permission)),
+  /** The caller's own when absent. Another one needs an admin of `default`, and is made when it does not exist. */
+  namespace: Schema.optionalKey(Namespace),
+  expires_at: Schema.optionalKey(Timestamp)
+})
+export type CreateApiKey = typeof CreateApiKey.Type
+
+/** View: a key without its secret. */
+export const ApiKey = Schema.Struct({
+  id: ApiKeyId,
+  namespace: Namespace,
+  name: Schema.String,
+  role: Role,
+  permissions: Schema.Array(Permission),
+  created_at: Timestamp,
+  expires_at: Schema.NullOr(Timestamp),
+  revoked_at: Schema.NullOr(Timestamp)
+})
+export type ApiKey = typeof ApiKey.Type
+
+export const CreatedApiKey = Schema.Struct({
+  ...ApiKey.fields,
+  /** The key: shown in this answer and never again. */
+  key: Schema.String
+})
+export type CreatedApiKey = typeof CreatedApiKey.Type

@@ -1,0 +1,19 @@
+/**
+ * Owns what is said about artifacts.
+ */
+import { Schema } from "effect"
+import { ArtifactId, Namespace } from "./Ids.ts"
+import { Timestamp } from "./Task.ts"
+
+/** View: what is known of an artifact besides its bytes. */
+export const Artifact = Schema.Struct({
+  id: ArtifactId,
+  namespace: Namespace,
+  name: Schema.String,
+  content_type: Schema.String,
+  size_bytes: Schema.Int,
+  /** Lower-case hex. */
+  sha256: Schema.String,
+  created_at: Timestamp
+})
+export type Artifact = typeof Artifact.Type

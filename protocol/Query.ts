@@ -1,0 +1,44 @@
+/**
+ * Owns what can be asked of lists, and the outcome of each item of a batch.
+ */
+import { Schema } from "effect"
+import { AgentRef, GraphId, TaskId, TaskType } from "./Ids.ts"
+import * as Limits from "./Limits.ts"
+import { AcceptedTask, TaskStatus, Timestamp } from "./Task.ts"
+
+const pageFields = {
+  /** Entries wanted, 1 to `pageEntriesMax`; `pageEntriesDefault` when absent. */
+  limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.pageEntriesMax }))),
+  cursor: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(256)))
+}
+
+export const PageQuery = Schema.Struct(pageFields)
+export type PageQuery = typeof PageQuery.Type
+
+export const ListTasks = Schema.Struct({
+  ...pageFields,
+  status: Schema.optionalKey(TaskStatus),
+  type: Schema.optionalKey(TaskType),
+  agent: Schema.optionalKey(AgentRef),
+  /** `key=value`, exact. */
+  label: Schema.optionalKey(Schema.String.check(Schema.isPattern(/^[^=]{1,255}=.{0,255}$/u, { expected: "key=value" }))),
+  parent: Schema.optionalKey(TaskId),
+  graph: Schema.optionalKey(GraphId),
+  created_after: Schema.optionalKey(Timestamp),
+  created_before: Schema.optionalKey(Timestamp)
+})
+export type ListTasks = typeof ListTasks.Type
+
+export const ListAgents = Schema.Struct({
+  ...pageFields,
+  type: Schema.optionalKey(Schema.String),
+  capability: Schema.optionalKey(TaskType)
+})
+export type ListAgents = typeof ListAgents.Type
+
+/** Outcome of one item of a batch: the task, or the problem that refused it (RFC 9457 members). */
+export const BatchItem = Schema.Union([
+  Schema.Struct({ index: Schema.Int, status: Schema.Literal(202), task: AcceptedTask }),
+  Schema.Struct({ index: Schema.Int, status: Schema.Int, problem: Schema.Record(Schema.String, Schema.Json) })
+])
+export type BatchItem = typeof BatchItem.Type

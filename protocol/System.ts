@@ -1,0 +1,29 @@
+/**
+ * Owns what is said about a node and its parts.
+ */
+import { Schema } from "effect"
+import { Namespace, NodeName } from "./Ids.ts"
+
+export const Readiness = Schema.Struct({
+  ready: Schema.Boolean,
+  parts: Schema.Struct({
+    postgres: Schema.Boolean,
+    /** Not needed to accept tasks: while it is away, instances take their work from Postgres. */
+    nats: Schema.Boolean,
+    /** Migrated, directory loaded, warmed up. */
+    started: Schema.Boolean
+  })
+})
+export type Readiness = typeof Readiness.Type
+
+export const Status = Schema.Struct({
+  version: Schema.String,
+  node: NodeName,
+  namespace: Namespace,
+  /** Tasks by status: exact up to 10,000 per status, then "at least". */
+  tasks: Schema.Record(Schema.String, Schema.Int),
+  agents: Schema.Int,
+  instances_here: Schema.Int,
+  parts: Readiness.fields.parts
+})
+export type Status = typeof Status.Type
