@@ -40,8 +40,8 @@ export class TestServers extends Context.Service<
  * An empty database on the run's shared Postgres, or a copy of `template`; dropped when the scope closes. Connections
  * that are still open then, after a second's grace, are a leak and fail the test.
  */
-export const freshDatabase = Effect.fn("freshDatabase")(
-  function* (options: { readonly template?: string } = {}) {
+export const freshDatabase = (options: { readonly template?: string } = {}) =>
+  Effect.gen(function* () {
     const name = `t_${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`
     const template = options.template ?? "template0"
     yield* Effect.acquireRelease(
@@ -53,34 +53,27 @@ export const freshDatabase = Effect.fn("freshDatabase")(
         )
     )
     return urlOf({ port: inject("postgresPort") }, password, name)
-  },
-  (effect) => onRealClock(effect)
-)
+  })
 
 /** A nats-server with JetStream of this scope's own. Without `users` everybody may do everything. */
-export const ownNats = Effect.fn("ownNats")(
-  function* (users: ReadonlyArray<NatsCredentials> = []) {
+export const ownNats = (users: ReadonlyArray<NatsCredentials> = []) =>
+  Effect.gen(function* () {
     const nats = yield* makeNats(inject("machine"), ownFolder("nats-"), users)
+    const names = Effect.map(nats.connections, (open) => open.map(({ name }) => name))
     yield* Effect.addFinalizer(() =>
       nats.pid() === 0
         ? Effect.void
-        : untilNone(Effect.map(nats.connections, (open) => open.map(({ name }) => name))).pipe(
+        : untilNone(names).pipe(
             Effect.flatMap((open) => failIfLeaked("NATS connections", open)),
             onRealClock
           )
     )
     return nats
-  },
-  (effect) => onRealClock(effect)
-)
+  }).pipe(onRealClock)
 
 /** A Postgres of this scope's own, to kill and restart. `settings` as in postgresql.conf, for example `{ fsync: "on" }`. */
-export const ownPostgres = Effect.fn("ownPostgres")(
-  function* (settings?: Readonly<Record<string, string>>) {
-    return yield* makePostgres(inject("machine"), ownFolder("postgres-"), settings)
-  },
-  (effect) => onRealClock(effect)
-)
+export const ownPostgres = (settings: Readonly<Record<string, string>> = {}) =>
+  onRealClock(makePostgres(inject("machine"), ownFolder("postgres-"), settings))
 
 /** A folder of this test's own that Postgres's user may enter; removed with everything else at the end of the run. */
 export const ownFolder = (prefix: string) => {
