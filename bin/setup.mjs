@@ -1,0 +1,169 @@
+/**
+ * What every command needs before it can run: the packages that the lockfile names, and a Node that runs TypeScript.
+ *
+ * Runs on Node 20 with nothing installed, so it uses Node's own modules only. Installs only when what is installed
+ * differs from the lockfile, and only one process at a time. Where it cannot help itself it ends the process with a
+ * message that says what is wrong and what to do.
+ */
+import { spawn, spawnSync } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { constants } from "node:os"
+import { delimiter, dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { withInstallLock } from "./installLock.mjs"
+import { explainNpmFailure } from "./npmFailure.mjs"
+import { stop } from "./stop.mjs"
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const modules = join(root, "node_modules")
+const suppliedNode = join(modules, ".bin", "node")
+
+/** The oldest Node that starts this file, and the oldest that runs TypeScript as it is. */
+const nodeMajorForSetup = 20
+const nodeMajorForTypeScript = 24
+
+/**
+ * Runs a program of this repository in the foreground and ends this process as it ends: same exit code, same signal.
+ * `development` programs also need the packages that users of a running platform do not (tests, checks, demo data).
+ *
+ * @param {string} program path from the repository's root
+ * @param {ReadonlyArray<string>} args
+ * @param {{ readonly development: boolean }} options
+ */
+export const runProgram = async (program, args, options) => {
+  const node = await prepare(options.development)
+  runForeground(node, ["--disable-warning=ExperimentalWarning", join(root, program), ...args])
+}
+
+/**
+ * Supplies packages and Node; answers the Node to use.
+ *
+ * @param {boolean} development
+ */
+const prepare = async (development) => {
+  if (major(process.version) < nodeMajorForSetup) {
+    stop(
+      `This is Node ${process.version}; datamcp needs Node ${nodeMajorForSetup} or newer to start.`,
+      "Install a newer Node and start again."
+    )
+  }
+  if (!isInstalled(development)) {
+    await withInstallLock(root, async () => {
+      if (!isInstalled(development)) await install()
+    })
+  }
+  if (major(process.version) >= nodeMajorForTypeScript) return process.execPath
+  const found = spawnSync(suppliedNode, ["--version"], { encoding: "utf8" })
+  if (found.status === 0 && major(found.stdout) >= nodeMajorForTypeScript) return suppliedNode
+  return stop(
+    `This machine's Node is ${process.version}, and there is no newer one from npm for it (${process.platform} ${process.arch}).`,
+    `Install Node ${nodeMajorForTypeScript} or newer and start again.`
+  )
+}
+
+/** @param {string} version `v20.1.2` */
+const major = (version) => Number(/v?(\d+)/.exec(version)?.[1] ?? 0)
+
+/**
+ * npm notes what it has installed in node_modules/.package-lock.json, and only when it has finished.
+ *
+ * @param {boolean} development
+ */
+const isInstalled = (development) => {
+  const wanted = readLock(join(root, "package-lock.json"))
+  if (wanted === undefined) {
+    return stop(
+      "package-lock.json is missing or damaged.",
+      "Restore it (git checkout package-lock.json) and start again."
+    )
+  }
+  const installed = readLock(join(modules, ".package-lock.json"))
+  if (installed === undefined) return false
+  return Object.entries(wanted).every(([path, entry]) => {
+    if (path === "") return true
+    const found = installed[path]
+    if (found !== undefined) return found.version === entry.version && found.integrity === entry.integrity
+    return (entry.dev === true && !development) || isForOtherMachines(entry)
+  })
+}
+
+/**
+ * @typedef {{ version?: string, integrity?: string, dev?: boolean, optional?: boolean, devOptional?: boolean, os?: string | string[], cpu?: string | string[], libc?: string[] }} LockEntry
+ * @param {string} file
+ * @returns {Record<string, LockEntry> | undefined}
+ */
+const readLock = (file) => {
+  try {
+    return JSON.parse(readFileSync(file, "utf8")).packages
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Packages that npm skips here. One whose C library is named is left to npm's judgement.
+ *
+ * @param {LockEntry} entry
+ */
+const isForOtherMachines = (entry) => {
+  if (entry.optional !== true && entry.devOptional !== true) return false
+  const { cpu, libc, os } = entry
+  if (os === undefined || cpu === undefined || libc !== undefined) return true
+  return ![os].flat().includes(process.platform) || ![cpu].flat().includes(process.arch)
+}
+
+const install = async () => {
+  console.error("Installing the packages that package-lock.json names (once; about 250 MB to download) ...")
+  const began = Date.now()
+  // npm tells the scripts it runs where it is; a machine may have it there and not on the PATH.
+  const npm = process.env["npm_execpath"]
+  const [command, first] = npm?.endsWith(".js") ? [process.execPath, [npm]] : ["npm", []]
+  const args = [...first, "ci", "--include=dev", "--include=optional", "--no-audit", "--no-fund", "--loglevel=error"]
+  const result = await run(command, args)
+  if (result.code !== 0) explainNpmFailure(result)
+  console.error(`Installed in ${Math.round((Date.now() - began) / 1000)} s.`)
+}
+
+/**
+ * Runs a command, passing its output on and keeping the end of it.
+ *
+ * @param {string} command
+ * @param {ReadonlyArray<string>} args
+ * @returns {Promise<{ code: number | null, error: string | undefined, output: string }>}
+ */
+const run = (command, args) =>
+  new Promise((resolve) => {
+    let output = ""
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"], env: environment() })
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (bytes) => {
+        output = (output + bytes).slice(-16_384)
+        process.stderr.write(bytes)
+      })
+    }
+    child.on("error", (error) => resolve({ code: null, error: error.message, output }))
+    child.on("close", (code) => resolve({ code, error: undefined, output }))
+  })
+
+/** Programs that say `#!/usr/bin/env node` get the supplied Node. */
+const environment = () => ({
+  ...process.env,
+  PATH: [join(modules, ".bin"), process.env["PATH"] ?? ""].join(delimiter)
+})
+
+/**
+ * @param {string} command
+ * @param {ReadonlyArray<string>} args
+ */
+const runForeground = (command, args) => {
+  const child = spawn(command, args, { stdio: "inherit", env: environment() })
+  // Ctrl-C reaches the child from the terminal, and once more from here: it must take a second one calmly.
+  const forwarded = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"])
+  for (const signal of forwarded) process.on(signal, () => child.kill(signal))
+  child.on("error", (error) =>
+    stop(`${command} could not be run: ${error.message}`, "Remove node_modules and start again.")
+  )
+  child.on("exit", (code, signal) => {
+    process.exit(code ?? 128 + (signal === null ? 0 : constants.signals[signal]))
+  })
+}
