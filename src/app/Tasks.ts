@@ -15,6 +15,7 @@ import type {
   Forbidden,
   GraphNotFound,
   InvalidInput,
+  Overloaded,
   SubmitProblem,
   TaskNotFound,
   Unavailable
@@ -47,11 +48,14 @@ export class Tasks extends Context.Service<
       id: TaskId,
       options: { readonly after: number; readonly limit: number }
     ) => Effect.Effect<ReadonlyArray<Event>, TaskNotFound | Forbidden | Unavailable, Principal>
-    /** A task's events from `after` on, then live, without gap or double; ends after the task's end. */
+    /**
+     * A task's events from `after` on, then live, without gap or double; ends after the task's end. A principal holds
+     * at most `Limits.openStreamsMax` of them open on one node; one more is `Overloaded`.
+     */
     readonly follow: (
       id: TaskId,
       after: number
-    ) => Stream.Stream<Event, TaskNotFound | Forbidden | Unavailable, Principal>
+    ) => Stream.Stream<Event, TaskNotFound | Overloaded | Forbidden | Unavailable, Principal>
     readonly graph: (id: GraphId) => Effect.Effect<Graph, GraphNotFound | Forbidden | Unavailable, Principal>
     /** The graph that a task belongs to. */
     readonly graphOf: (
