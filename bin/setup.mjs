@@ -82,7 +82,7 @@ const isInstalled = (development) => {
   return Object.entries(wanted).every(([path, entry]) => {
     if (path === "") return true
     const found = installed[path]
-    if (found !== undefined) return found.version === entry.version && found.integrity === entry.integrity
+    if (found !== undefined) return isSame(found, entry)
     return (entry.dev === true && !development) || isForOtherMachines(entry)
   })
 }
@@ -99,6 +99,15 @@ const readLock = (file) => {
     return undefined
   }
 }
+
+/**
+ * The lockfile has no hash of a package for a platform that was out of reach when it was written.
+ *
+ * @param {LockEntry} found
+ * @param {LockEntry} wanted
+ */
+const isSame = (found, wanted) =>
+  found.version === wanted.version && (wanted.integrity === undefined || found.integrity === wanted.integrity)
 
 /**
  * Packages that npm skips here. One whose C library is named is left to npm's judgement.
