@@ -48,6 +48,8 @@ create table agents (
 );
 -- A name is free again once its agent has terminated.
 create unique index agents_by_name on agents (namespace, name) where status <> 'terminated';
+-- Newest first within a namespace: the list.
+create index agents_by_namespace on agents (namespace, id desc) where status <> 'terminated';
 -- Nodes ask what changed since they last looked.
 create index agents_by_change on agents (updated_at);
 
@@ -131,6 +133,12 @@ create table tasks (
 create index tasks_by_namespace on tasks (namespace, id desc);
 -- What an agent has to do or is doing: takeover, backlog, the reconciler's wake.
 create index tasks_live on tasks (agent_id, lane, id) where status in ('queued', 'running');
+-- What waits, newest first: the list by that status, and its count. Tasks that are queued at once never enter it.
+create index tasks_waiting on tasks (namespace, id desc) where status in ('pending', 'paused');
+-- The same by agent: whether a draining agent is done, and what deleting it cancels.
+create index tasks_waiting_by_agent on tasks (agent_id) where status in ('pending', 'paused') and agent_id is not null;
+-- Ends that people look for among many that completed: lists by failure, and their counts.
+create index tasks_not_completed on tasks (namespace, id desc) where status in ('failed', 'timeout', 'cancelled');
 -- What becomes due by the clock: run_at and retries.
 create index tasks_due on tasks (run_at) where status = 'pending' and waiting_for in ('time', 'retry');
 -- What must end by the clock.
