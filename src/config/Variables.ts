@@ -1,0 +1,201 @@
+/**
+ * The table of every environment variable: name, grammar, default, example and meaning. `docs/configuration.md` is made
+ * from it and a test compares the two.
+ */
+import { Duration } from "effect"
+import { NodeName } from "../../protocol/Ids.ts"
+import * as Grammar from "./Grammar.ts"
+import { variable } from "./Variable.ts"
+
+/** What a node reads. */
+export const serverVariables = {
+  databaseUrl: variable("DATABASE_URL", {
+    grammar: Grammar.url("postgres:", "postgresql:"),
+    secret: true,
+    default: undefined,
+    shown: "embedded Postgres",
+    example: "postgres://datamcp:secret@db.example.com:5432/datamcp",
+    meaning: "Postgres 16 or newer, the source of truth. `up` starts its own when this is not set; `serve` needs it."
+  }),
+  databaseConnections: variable("DATABASE_CONNECTIONS", {
+    grammar: Grammar.integer(2, 200),
+    default: 10,
+    example: "20",
+    meaning: "Most connections of this node to Postgres."
+  }),
+  databasePrepare: variable("DATABASE_PREPARE", {
+    grammar: Grammar.boolean,
+    default: true,
+    example: "false",
+    meaning: "`false` behind a pooler that gives each transaction another session (PgBouncer in transaction mode)."
+  }),
+  natsUrl: variable("NATS_URL", {
+    grammar: Grammar.natsServers,
+    secret: true,
+    default: undefined,
+    shown: "embedded nats-server",
+    example: "nats://nats-1.example.com:4222,nats://nats-2.example.com:4222",
+    meaning:
+      "nats-server 2.12 or newer with JetStream; several servers of one cluster with commas, `tls://` for TLS, user and password may stand in it. `up` starts its own when this is not set; `serve` needs it."
+  }),
+  natsUser: variable("NATS_USER", {
+    grammar: Grammar.text(256),
+    default: undefined,
+    example: "datamcp",
+    meaning: "User name for NATS, with `NATS_PASSWORD`."
+  }),
+  natsPassword: variable("NATS_PASSWORD", {
+    grammar: Grammar.text(1024),
+    secret: true,
+    default: undefined,
+    example: "secret",
+    meaning: "Password of `NATS_USER`."
+  }),
+  natsToken: variable("NATS_TOKEN", {
+    grammar: Grammar.text(4096),
+    secret: true,
+    default: undefined,
+    example: "secret",
+    meaning: "Token for NATS, instead of user and password."
+  }),
+  natsCreds: variable("NATS_CREDS", {
+    grammar: Grammar.text(4096),
+    default: undefined,
+    example: "/run/secrets/datamcp.creds",
+    meaning: "Path of a NATS credentials file (JWT and nkey), instead of user and password."
+  }),
+  redisUrl: variable("REDIS_URL", {
+    grammar: Grammar.url("redis:", "rediss:"),
+    secret: true,
+    default: undefined,
+    shown: "in memory",
+    example: "redis://cache.example.com:6379",
+    meaning: "Checked and kept for a later version: this one keeps its caches in memory and says so at start."
+  }),
+  host: variable("HOST", {
+    grammar: Grammar.host,
+    default: "127.0.0.1",
+    example: "0.0.0.0",
+    meaning:
+      "Address to listen on. Other machines reach a node only when this is `0.0.0.0`, `::` or an address of its own."
+  }),
+  port: variable("PORT", {
+    grammar: Grammar.integer(0, 65_535),
+    default: 8002,
+    example: "8080",
+    meaning: "Port of HTTP; `0` takes a free one."
+  }),
+  nodeName: variable("DATAMCP_NODE_NAME", {
+    grammar: Grammar.schema(NodeName, "1 to 64 letters, digits, `_` or `-`"),
+    default: undefined,
+    shown: "host name and six random characters",
+    example: "node-1",
+    meaning: "Name of this node in leases, logs and events. No two live nodes may share one."
+  }),
+  dataFolder: variable("DATAMCP_DATA", {
+    grammar: Grammar.text(4096),
+    default: ".datamcp",
+    example: "/var/lib/datamcp",
+    meaning: "Folder of what this node keeps on disk: embedded servers, their tools, the local admin key."
+  }),
+  behaviours: variable("DATAMCP_BEHAVIOURS", {
+    grammar: Grammar.list(Grammar.text(4096)),
+    default: [],
+    shown: "none",
+    example: "./behaviours/summarise.ts,@acme/behaviours",
+    meaning: "Modules with behaviours of your own: paths that begin with `.` or `/`, or package names, with commas."
+  }),
+  schedulerMailbox: variable("DATAMCP_SCHEDULER_MAILBOX", {
+    grammar: Grammar.integer(100, 1_000_000),
+    default: 20_000,
+    example: "50000",
+    meaning: "Most tasks that wait to be accepted in this node; more are refused with 429 before they are accepted."
+  }),
+  natsRequests: variable("DATAMCP_NATS_REQUESTS", {
+    grammar: Grammar.integer(1, 100_000),
+    default: 4_096,
+    example: "8192",
+    meaning: "Most requests over NATS that this node works on at a time; more are refused with 429."
+  }),
+  natsWaits: variable("DATAMCP_NATS_WAITS", {
+    grammar: Grammar.integer(1, 100_000),
+    default: 4_096,
+    example: "8192",
+    meaning: "Most `tasks.wait` requests over NATS that this node holds open at a time, beside `DATAMCP_NATS_REQUESTS`."
+  }),
+  drain: variable("DATAMCP_DRAIN", {
+    grammar: Grammar.duration("1s", "5m"),
+    default: Duration.seconds(10),
+    shown: "10s",
+    example: "30s",
+    meaning: "How long requests in flight may take to end after SIGTERM; what runs is handed over at once."
+  }),
+  logLevel: variable("LOG_LEVEL", {
+    grammar: Grammar.oneOf({
+      fatal: "Fatal",
+      error: "Error",
+      warn: "Warn",
+      info: "Info",
+      debug: "Debug",
+      trace: "Trace",
+      none: "None"
+    }),
+    default: "Info",
+    shown: "info",
+    example: "debug",
+    meaning: "Least level that is logged."
+  }),
+  logFormat: variable("LOG_FORMAT", {
+    grammar: Grammar.oneOf({ auto: "auto", json: "json", pretty: "pretty" }),
+    default: "auto",
+    example: "json",
+    meaning:
+      "`json`: one object per line; `pretty`: for people; `auto`: pretty on a terminal, else json. Logs go to stderr."
+  }),
+  otlpEndpoint: variable("OTEL_EXPORTER_OTLP_ENDPOINT", {
+    grammar: Grammar.url("http:", "https:"),
+    default: undefined,
+    shown: "off",
+    example: "http://otel-collector.example.com:4318",
+    meaning: "OTLP over HTTP (JSON) for spans and metrics. When it is not set nothing is recorded or sent."
+  }),
+  otlpHeaders: variable("OTEL_EXPORTER_OTLP_HEADERS", {
+    grammar: Grammar.pairs,
+    secret: true,
+    default: undefined,
+    example: "api-key=secret,x-team=data",
+    meaning: "Headers of every request to the OTLP endpoint."
+  }),
+  sampleRatio: variable("OTEL_TRACES_SAMPLER_ARG", {
+    grammar: Grammar.ratio,
+    default: 1,
+    example: "0.01",
+    meaning:
+      "Share of new traces that are recorded, 0 to 1. A request that carries a `traceparent` keeps its caller's decision."
+  }),
+  serviceName: variable("OTEL_SERVICE_NAME", {
+    grammar: Grammar.text(256),
+    default: "datamcp",
+    example: "datamcp-eu",
+    meaning: "Name of the service in traces and metrics sent over OTLP."
+  })
+} as const
+
+/** What the command line reads when it talks to a running platform. */
+export const clientVariables = {
+  url: variable("DATAMCP_URL", {
+    grammar: Grammar.url("http:", "https:"),
+    default: undefined,
+    shown: "http://127.0.0.1:8002",
+    example: "https://datamcp.example.com",
+    meaning: "Platform that the command line talks to."
+  }),
+  apiKey: variable("DATAMCP_API_KEY", {
+    grammar: Grammar.text(512),
+    secret: true,
+    default: undefined,
+    shown: "the local admin key",
+    example: "dma_0123456789abcdef_...",
+    meaning: "API key of the command line, instead of the one that `up` or `datamcp login` has kept."
+  })
+} as const
