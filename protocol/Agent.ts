@@ -16,7 +16,7 @@ export const Capability = Schema.Struct({
   /** JSON Schema of the payload, for people and tools. */
   parameters: Schema.optionalKey(Schema.Json),
   enabled: Schema.optionalKey(Schema.Boolean)
-})
+}).annotate({ identifier: "Capability" })
 export type Capability = typeof Capability.Type
 
 export const AgentConfiguration = Schema.Struct({
@@ -32,7 +32,7 @@ export const AgentConfiguration = Schema.Struct({
   retry: Schema.optionalKey(RetryPolicy),
   /** Settings of the behaviour; checked by the behaviour that `type` names. */
   settings: Schema.optionalKey(Schema.Json)
-})
+}).annotate({ identifier: "AgentConfiguration" })
 export type AgentConfiguration = typeof AgentConfiguration.Type
 
 /** Name of a behaviour: `echo`, `http`, `sql`, or that of a module loaded by configuration. */
@@ -66,17 +66,17 @@ const definitionFields = {
 }
 
 /** Command: define an agent. */
-export const CreateAgent = Schema.Struct({ name: AgentName, type: AgentType, ...definitionFields })
+export const CreateAgent = Schema.Struct({ name: AgentName, type: AgentType, ...definitionFields }).annotate({ identifier: "CreateAgent" })
 export type CreateAgent = typeof CreateAgent.Type
 
 /** Command: replace the parts that are given. The name and the type of an agent never change. */
-export const UpdateAgent = Schema.Struct(definitionFields)
+export const UpdateAgent = Schema.Struct(definitionFields).annotate({ identifier: "UpdateAgent" })
 export type UpdateAgent = typeof UpdateAgent.Type
 
 /** Command: set how many instances shall run. */
 export const ScaleAgent = Schema.Struct({
   desired_instances: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.instancesMax }))
-})
+}).annotate({ identifier: "ScaleAgent" })
 export type ScaleAgent = typeof ScaleAgent.Type
 
 /** View: an agent. `idle` and `busy` are `active` seen with or without running tasks. */
@@ -100,7 +100,7 @@ export const Agent = Schema.Struct({
   created_at: Timestamp,
   updated_at: Timestamp,
   version: Schema.Int
-})
+}).annotate({ identifier: "Agent" })
 export type Agent = typeof Agent.Type
 
 /** View: figures of an agent from recorded ends, not from samples. */
@@ -127,5 +127,5 @@ export const AgentMetrics = Schema.Struct({
       heartbeat: Timestamp
     })
   )
-})
+}).annotate({ identifier: "AgentMetrics" })
 export type AgentMetrics = typeof AgentMetrics.Type

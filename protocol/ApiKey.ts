@@ -15,7 +15,7 @@ export const CreateApiKey = Schema.Struct({
   /** The caller's own when absent. Another one needs an admin of `default`, and is made when it does not exist. */
   namespace: Schema.optionalKey(Namespace),
   expires_at: Schema.optionalKey(Timestamp)
-})
+}).annotate({ identifier: "CreateApiKey" })
 export type CreateApiKey = typeof CreateApiKey.Type
 
 /** View: a key without its secret. */
@@ -28,12 +28,12 @@ export const ApiKey = Schema.Struct({
   created_at: Timestamp,
   expires_at: Schema.NullOr(Timestamp),
   revoked_at: Schema.NullOr(Timestamp)
-})
+}).annotate({ identifier: "ApiKey" })
 export type ApiKey = typeof ApiKey.Type
 
 export const CreatedApiKey = Schema.Struct({
   ...ApiKey.fields,
   /** The key: shown in this answer and never again. */
   key: Schema.String
-})
+}).annotate({ identifier: "CreatedApiKey" })
 export type CreatedApiKey = typeof CreatedApiKey.Type

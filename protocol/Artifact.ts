@@ -15,5 +15,5 @@ export const Artifact = Schema.Struct({
   /** Lower-case hex. */
   sha256: Schema.String,
   created_at: Timestamp
-})
+}).annotate({ identifier: "Artifact" })
 export type Artifact = typeof Artifact.Type

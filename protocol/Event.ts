@@ -45,5 +45,5 @@ export const Event = Schema.Struct({
   /** W3C trace id of the request that caused it. */
   trace: Schema.NullOr(Schema.String),
   data: Schema.Json
-})
+}).annotate({ identifier: "Event" })
 export type Event = typeof Event.Type

@@ -40,5 +40,5 @@ export type ListAgents = typeof ListAgents.Type
 export const BatchItem = Schema.Union([
   Schema.Struct({ index: Schema.Int, status: Schema.Literal(202), task: AcceptedTask }),
   Schema.Struct({ index: Schema.Int, status: Schema.Int, problem: Schema.Record(Schema.String, Schema.Json) })
-])
+]).annotate({ identifier: "BatchItem" })
 export type BatchItem = typeof BatchItem.Type

@@ -13,7 +13,7 @@ export const Readiness = Schema.Struct({
     /** Migrated, directory loaded, warmed up. */
     started: Schema.Boolean
   })
-})
+}).annotate({ identifier: "Readiness" })
 export type Readiness = typeof Readiness.Type
 
 export const Status = Schema.Struct({
@@ -25,5 +25,5 @@ export const Status = Schema.Struct({
   agents: Schema.Int,
   instances_here: Schema.Int,
   parts: Readiness.fields.parts
-})
+}).annotate({ identifier: "Status" })
 export type Status = typeof Status.Type

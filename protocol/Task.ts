@@ -65,7 +65,7 @@ export const RetryPolicy = Schema.Struct({
   factor: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 1, maximum: 10 }))),
   delay_max_ms: Schema.optionalKey(millis(0, Limits.retryDelayMillisMax)),
   jitter: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 })))
-})
+}).annotate({ identifier: "RetryPolicy" })
 export type RetryPolicy = typeof RetryPolicy.Type
 
 export const TaskConfiguration = Schema.Struct({
@@ -74,7 +74,7 @@ export const TaskConfiguration = Schema.Struct({
   retry: Schema.optionalKey(RetryPolicy),
   /** `at_most_once`: an attempt whose end is unknown ends the task as failed with code `unknown_outcome`. */
   delivery: Schema.optionalKey(Schema.Literals(["at_least_once", "at_most_once"]))
-})
+}).annotate({ identifier: "TaskConfiguration" })
 export type TaskConfiguration = typeof TaskConfiguration.Type
 
 /** When a dependency is satisfied: the parent completed, or ended in any way. */
@@ -89,7 +89,7 @@ export const Dependency = Schema.Struct({
   task_id: TaskId,
   on: Schema.optionalKey(DependencyOn),
   required: Schema.optionalKey(Schema.Boolean)
-})
+}).annotate({ identifier: "Dependency" })
 export type Dependency = typeof Dependency.Type
 
 const submitFields = {
@@ -124,7 +124,7 @@ export const SubmitTask = Schema.Struct({
   ...submitFields,
   dependencies: Schema.optionalKey(Schema.Array(Dependency).check(Schema.isMaxLength(Limits.dependenciesMax))),
   idempotency_key: Schema.optionalKey(IdempotencyKey)
-})
+}).annotate({ identifier: "SubmitTask" })
 export type SubmitTask = typeof SubmitTask.Type
 
 /** A task within a graph: its dependencies are keys of the same graph, or ids of tasks accepted before. */
@@ -142,7 +142,7 @@ export const GraphTask = Schema.Struct({
       ])
     ).check(Schema.isMaxLength(Limits.dependenciesMax))
   )
-})
+}).annotate({ identifier: "GraphTask" })
 export type GraphTask = typeof GraphTask.Type
 
 /** Command: accept tasks that name each other, all or none. */
@@ -151,7 +151,7 @@ export const SubmitGraph = Schema.Struct({
   tasks: Schema.Record(GraphKey, GraphTask),
   labels: Schema.optionalKey(Labels),
   idempotency_key: Schema.optionalKey(IdempotencyKey)
-})
+}).annotate({ identifier: "SubmitGraph" })
 export type SubmitGraph = typeof SubmitGraph.Type
 
 export const TaskProgress = Schema.Struct({
@@ -160,7 +160,7 @@ export const TaskProgress = Schema.Struct({
   completed_steps: Schema.optionalKey(Schema.Int),
   total_steps: Schema.optionalKey(Schema.Int),
   estimated_completion: Schema.optionalKey(Timestamp)
-})
+}).annotate({ identifier: "TaskProgress" })
 export type TaskProgress = typeof TaskProgress.Type
 
 /** Why an attempt or a task did not succeed. `code` is stable and meant for programs. */
@@ -168,7 +168,7 @@ export const TaskError = Schema.Struct({
   code: Schema.String,
   message: Schema.String,
   details: Schema.optionalKey(Schema.Json)
-})
+}).annotate({ identifier: "TaskError" })
 export type TaskError = typeof TaskError.Type
 
 export const TaskResult = Schema.Struct({
@@ -178,7 +178,7 @@ export const TaskResult = Schema.Struct({
   /** Duration of the last attempt, on the node's monotonic clock. */
   execution_time_ms: Schema.optionalKey(Schema.Finite),
   usage: Schema.optionalKey(Schema.Json)
-})
+}).annotate({ identifier: "TaskResult" })
 export type TaskResult = typeof TaskResult.Type
 
 /** View: a task as the ledger has it. */
@@ -213,7 +213,7 @@ export const Task = Schema.Struct({
   completed_at: Schema.NullOr(Timestamp),
   /** Number of the task's last event. */
   version: Schema.Int
-})
+}).annotate({ identifier: "Task" })
 export type Task = typeof Task.Type
 
 /** What a submission answers: enough to follow the task, without reading it back. */
@@ -229,7 +229,7 @@ export const AcceptedTask = Schema.Struct({
   /** True when an earlier submission with the same idempotency key was answered again. */
   duplicate: Schema.Boolean,
   created_at: Timestamp
-})
+}).annotate({ identifier: "AcceptedTask" })
 export type AcceptedTask = typeof AcceptedTask.Type
 
 /** View: a graph and the state of its tasks. */
@@ -257,7 +257,7 @@ export const Graph = Schema.Struct({
       dependencies: Schema.Array(GraphKey)
     })
   )
-})
+}).annotate({ identifier: "Graph" })
 export type Graph = typeof Graph.Type
 
 /** What accepting a graph answers: the id of each task by its key. */
@@ -266,5 +266,5 @@ export const AcceptedGraph = Schema.Struct({
   name: Schema.NullOr(Schema.String),
   duplicate: Schema.Boolean,
   tasks: Schema.Record(GraphKey, TaskId)
-})
+}).annotate({ identifier: "AcceptedGraph" })
 export type AcceptedGraph = typeof AcceptedGraph.Type
