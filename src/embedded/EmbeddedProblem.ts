@@ -4,7 +4,7 @@
  * Every failure of `src/embedded/` that a user can meet ends as this one error: what is wrong, and what to do. A
  * caller prints both and stops; it branches on `reason` only to choose an exit code, never on the text.
  */
-import { Schema } from "effect"
+import { PlatformError, Schema } from "effect"
 
 export class EmbeddedProblem extends Schema.TaggedError<EmbeddedProblem>()("EmbeddedProblem", {
   reason: Schema.Literals([
@@ -26,4 +26,29 @@ export class EmbeddedProblem extends Schema.TaggedError<EmbeddedProblem>()("Embe
   override get message() {
     return `${this.what}\n${this.remedy}`
   }
+}
+
+/** The person's view of a file that could not be written. */
+export const unwritable = (path: string) => (cause: unknown) => {
+  const text = cause instanceof PlatformError.PlatformError ? cause.message : String(cause)
+  return /ENOSPC|EDQUOT/.test(codeOf(cause))
+    ? new EmbeddedProblem({
+        reason: "DiskFull",
+        what: `The disk is full: ${path} could not be written.`,
+        remedy: "Free at least 1 GB there and start again; nothing has to be cleaned up.",
+        cause
+      })
+    : new EmbeddedProblem({
+        reason: "NotPermitted",
+        what: `${path} could not be written (${text}).`,
+        remedy: "Check who owns it: start as that user, or give it to yourself (chown -R), then start again.",
+        cause
+      })
+}
+
+const codeOf = (cause: unknown): string => {
+  if (typeof cause !== "object" || cause === null) return ""
+  if ("code" in cause && typeof cause.code === "string") return cause.code
+  if ("reason" in cause) return codeOf(cause.reason)
+  return "cause" in cause ? codeOf(cause.cause) : ""
 }

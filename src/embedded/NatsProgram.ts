@@ -6,7 +6,7 @@
  */
 import { Effect, FileSystem, Option, Path } from "effect"
 import * as DebianPackage from "./DebianPackage.ts"
-import { EmbeddedProblem } from "./EmbeddedProblem.ts"
+import { EmbeddedProblem, unwritable } from "./EmbeddedProblem.ts"
 import { runProgram, succeeds } from "./Program.ts"
 
 /** The oldest release with the batch publishing and consumer features that the bus uses. */
@@ -19,7 +19,7 @@ export const natsProgram = Effect.fn("natsProgram")(function* (toolsFolder: stri
   const own = path.join(toolsFolder, "nats-server")
   const found = yield* Effect.findFirst(["nats-server", own, "/usr/sbin/nats-server"], isNewEnough)
   if (Option.isSome(found)) return found.value
-  yield* fs.makeDirectory(toolsFolder, { recursive: true }).pipe(Effect.mapError(notWritable(toolsFolder)))
+  yield* fs.makeDirectory(toolsFolder, { recursive: true }).pipe(Effect.mapError(unwritable(toolsFolder)))
   if (process.platform === "darwin") return yield* fromHomebrew
   if (!(yield* DebianPackage.isAvailable)) return yield* threeWays("apt-get and dpkg-deb are not on this machine")
   yield* Effect.logInfo("Fetching nats-server through this machine's apt (about 16 MB, once) ...")
@@ -28,7 +28,7 @@ export const natsProgram = Effect.fn("natsProgram")(function* (toolsFolder: stri
       duration: "5 minutes",
       orElse: () => Effect.fail(threeWays("apt did not finish within 5 minutes"))
     }),
-    Effect.catchTag("PlatformError", (cause) => Effect.fail(notWritable(toolsFolder)(cause))),
+    Effect.catchTag("PlatformError", (cause) => Effect.fail(unwritable(toolsFolder)(cause))),
     Effect.catchIf(
       (problem) => problem.reason === "DownloadFailed",
       (problem) => Effect.fail(threeWays(problem.what))
@@ -68,12 +68,4 @@ const threeWays = (why: string) =>
       "  2. take the release of nats-io/nats-server for this machine and put nats-server on the PATH, or at .datamcp/tools/nats-server;",
       "  3. set NATS_URL to a nats-server >= 2.12 with JetStream that runs elsewhere."
     ].join("\n")
-  })
-
-const notWritable = (folder: string) => (cause: unknown) =>
-  new EmbeddedProblem({
-    reason: "NotPermitted",
-    what: `The folder ${folder} could not be written.`,
-    remedy: "Check who owns it and that the disk has room.",
-    cause
   })

@@ -19,11 +19,11 @@ export interface NatsServer {
   readonly configFile: string
   /** JetStream's folder; created by the server. */
   readonly storeFolder: string
-  /** -1: the server chooses, and says so in a file in `portsFolder`. */
+  /** Names the running process, while there is one. */
+  readonly pidFile?: string
   readonly port: number
   /** Its own monitoring page, on the loopback and without a password: for tests only. */
   readonly monitorPort?: number
-  readonly portsFolder?: string
   /** Empty: everybody who reaches the port may do everything. For tests only. */
   readonly users: ReadonlyArray<
     NatsCredentials & { readonly publish?: ReadonlyArray<string>; readonly subscribe?: ReadonlyArray<string> }
@@ -37,7 +37,7 @@ export const writeConfig = Effect.fn("NatsServer.writeConfig")(function* (server
     host: "127.0.0.1",
     port: server.port,
     ...(server.monitorPort === undefined ? {} : { http: `127.0.0.1:${server.monitorPort}` }),
-    ...(server.portsFolder === undefined ? {} : { ports_file_dir: server.portsFolder }),
+    ...(server.pidFile === undefined ? {} : { pid_file: server.pidFile }),
     max_payload: messageBytesMax,
     // A slow reader is cut off rather than kept in memory without bound.
     max_pending: 64 * 1024 * 1024,

@@ -42,18 +42,30 @@ export const userFor = Effect.fn("OsUser.userFor")(function* (dataFolder: string
 })
 
 /** The command line that runs `command` as `user`; unchanged when there is nobody to become. */
-export const commandAs = (
-  user: Option.Option<OsUser>,
-  command: string,
-  args: ReadonlyArray<string>
-): readonly [command: string, args: ReadonlyArray<string>] =>
+export const commandAs = (user: Option.Option<OsUser>, command: string, args: ReadonlyArray<string>): CommandLine =>
   Option.match(user, {
     onNone: () => [command, args],
-    onSome: ({ gid, uid }) => [
-      "setpriv",
-      [`--reuid=${uid}`, `--regid=${gid}`, "--clear-groups", "--", command, ...args]
-    ]
+    onSome: (other) => ["setpriv", [...becoming(other), "--", command, ...args]]
   })
+
+/**
+ * The same for a server that must not outlive us: where the system can do so, it sends `signal` to the server when our
+ * process dies, however it dies.
+ */
+export const serverAs = Effect.fn("OsUser.serverAs")(function* (
+  user: Option.Option<OsUser>,
+  [command, args]: CommandLine,
+  signal: "SIGINT" | "SIGTERM"
+) {
+  const hasSetpriv = process.platform === "linux" && (yield* succeeds("setpriv", ["--pdeathsig=keep", "--", "true"]))
+  if (!hasSetpriv) return commandAs(user, command, args)
+  const become = Option.match(user, { onNone: () => [], onSome: becoming })
+  return ["setpriv", [`--pdeathsig=${signal.slice(3)}`, ...become, "--", command, ...args]] satisfies CommandLine
+})
+
+export type CommandLine = readonly [command: string, args: ReadonlyArray<string>]
+
+const becoming = ({ gid, uid }: OsUser) => [`--reuid=${uid}`, `--regid=${gid}`, "--clear-groups"]
 
 /** Whether `user` can read and, with `execute`, run the file at `path`: every folder above it counts. */
 export const canReach = (user: Option.Option<OsUser>, path: string, mode: "read" | "execute") =>

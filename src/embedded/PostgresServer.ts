@@ -6,8 +6,8 @@
  */
 import { connect } from "node:net"
 import { Effect, FileSystem, Option, Redacted, Schedule, Schema } from "effect"
-import { EmbeddedProblem } from "./EmbeddedProblem.ts"
-import { commandAs, type OsUser } from "./OsUser.ts"
+import { EmbeddedProblem, unwritable } from "./EmbeddedProblem.ts"
+import { type CommandLine, commandAs, type OsUser } from "./OsUser.ts"
 import type { PostgresPrograms } from "./PostgresPrograms.ts"
 import { runProgram } from "./Program.ts"
 
@@ -101,16 +101,7 @@ export const initialise = Effect.fn("PostgresServer.initialise")(
     yield* fs.rename(draft, server.dataFolder)
   },
   (effect, server) =>
-    Effect.catchTag(effect, "PlatformError", (cause) =>
-      Effect.fail(
-        new EmbeddedProblem({
-          reason: "NotPermitted",
-          what: `Postgres's data folder ${server.dataFolder} could not be made: ${cause.message}`,
-          remedy: "Check that the folder above it exists, is writable by you and that the disk has room.",
-          cause
-        })
-      )
-    )
+    Effect.catchTag(effect, "PlatformError", (cause) => Effect.fail(unwritable(server.dataFolder)(cause)))
 )
 
 const initdbFailed = (draft: string, output: string) =>
@@ -126,15 +117,17 @@ const initdbFailed = (draft: string, output: string) =>
         remedy: "Mend what it says and start again, or set DATABASE_URL to a Postgres >= 16 of yours."
       })
 
-/** The command that serves the data folder in the foreground. SIGINT ends it quickly and cleanly. */
-export const serverCommand = (server: PostgresServer, settings: Readonly<Record<string, string>>) =>
-  commandAs(server.user, server.programs.postgres, [
+/** The command that serves the data folder in the foreground, to be run as the server's user. SIGINT ends it quickly and cleanly. */
+export const serverCommand = (server: PostgresServer, settings: Readonly<Record<string, string>>): CommandLine => [
+  server.programs.postgres,
+  [
     "-D",
     server.dataFolder,
     "-p",
     String(server.port),
     ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])
-  ])
+  ]
+]
 
 /** Waits until the server takes connections. Fails with `NotAccepting` after `patience` attempts, 25 ms apart. */
 export const awaitAccepting = Effect.fn("PostgresServer.awaitAccepting")((port: number, patience = 1200) =>

@@ -9,6 +9,7 @@ import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Option, Redacted, type Scope } from "effect"
 import { awaitAnswering, type NatsCredentials, writeConfig } from "../../src/embedded/NatsServer.ts"
+import { serverAs } from "../../src/embedded/OsUser.ts"
 import {
   awaitAccepting,
   initialise,
@@ -53,7 +54,7 @@ export const makePostgres = (
     }
     yield* initialise(server, password, { sync: false })
     const process = yield* serverProcess({
-      command: serverCommand(server, { ...throwAwaySettings, ...settings }),
+      command: yield* serverAs(server.user, serverCommand(server, { ...throwAwaySettings, ...settings }), "SIGINT"),
       stopSignal: "SIGINT",
       ready: awaitAccepting(server.port)
     })
@@ -74,7 +75,7 @@ export const makeNats = (
     mkdirSync(folder, { recursive: true })
     yield* writeConfig({ configFile, storeFolder, port, monitorPort, users })
     const process = yield* serverProcess({
-      command: [machine.nats, ["-c", configFile]],
+      command: yield* serverAs(Option.none(), [machine.nats, ["-c", configFile]], "SIGTERM"),
       stopSignal: "SIGTERM",
       ready: awaitAnswering(port, users[0])
     })

@@ -1,0 +1,75 @@
+/**
+ * At most one process uses a data folder, and a killed one leaves no lock behind.
+ *
+ * The lock is the operating system's own lock on a file, held through SQLite: it goes with the process that holds it,
+ * whatever ends that process, so there is no stale lock to recognise. What the holder writes beside it only serves to tell
+ * who it is.
+ */
+import { DatabaseSync } from "node:sqlite"
+import { DateTime, Effect, FileSystem, Option, Schema, type Scope } from "effect"
+import { EmbeddedProblem } from "./EmbeddedProblem.ts"
+
+const Holder = Schema.fromJsonString(Schema.Struct({ pid: Schema.Int, since: Schema.DateTimeUtcFromString }))
+
+/** Holds the folder until the scope closes. Fails with `EmbeddedProblem` (`AlreadyRunning`) that names the holder. */
+export const holdFolder = Effect.fn("holdFolder")(function* (
+  folder: string
+): Effect.fn.Return<void, EmbeddedProblem, FileSystem.FileSystem | Scope.Scope> {
+  const fs = yield* FileSystem.FileSystem
+  const file = `${folder}/lock`
+  const holderFile = `${folder}/holder.json`
+  yield* Effect.acquireRelease(
+    Effect.try({ try: () => take(file), catch: (cause) => cause }).pipe(
+      Effect.catch((cause) =>
+        isBusy(cause)
+          ? Effect.flatMap(readHolder(holderFile), (holder) => Effect.fail(alreadyRunning(folder, holder)))
+          : Effect.fail(cannotLock(file, cause))
+      )
+    ),
+    (lock) => Effect.sync(() => lock.close())
+  )
+  const since = yield* DateTime.now
+  const holder = yield* Effect.orDie(Schema.encodeEffect(Holder)({ pid: process.pid, since }))
+  yield* Effect.ignore(fs.writeFileString(holderFile, holder, { mode: 0o644 }))
+})
+
+const take = (file: string) => {
+  const lock = new DatabaseSync(file, { timeout: 0 })
+  try {
+    lock.exec("begin exclusive")
+    return lock
+  } catch (error) {
+    lock.close()
+    throw error
+  }
+}
+
+/** SQLITE_BUSY: somebody else holds it. */
+const isBusy = (cause: unknown) =>
+  typeof cause === "object" && cause !== null && "errcode" in cause && cause.errcode === 5
+
+const readHolder = Effect.fnUntraced(function* (file: string) {
+  const fs = yield* FileSystem.FileSystem
+  return yield* Effect.option(Effect.flatMap(fs.readFileString(file), Schema.decodeEffect(Holder)))
+})
+
+const alreadyRunning = (folder: string, holder: Option.Option<typeof Holder.Type>) => {
+  const who = Option.match(holder, {
+    onNone: () => "Another process",
+    onSome: ({ pid, since }) => `Process ${pid} (since ${DateTime.formatIso(since)})`
+  })
+  const pid = Option.match(holder, { onNone: () => "its process id", onSome: (known) => String(known.pid) })
+  return new EmbeddedProblem({
+    reason: "AlreadyRunning",
+    what: `${who} already runs datamcp on the data in ${folder}.`,
+    remedy: `Use that one, or end it first (Ctrl-C where it runs, or: kill ${pid}).`
+  })
+}
+
+const cannotLock = (file: string, cause: unknown) =>
+  new EmbeddedProblem({
+    reason: "NotPermitted",
+    what: `The file ${file} cannot be locked (${cause instanceof Error ? cause.message : String(cause)}).`,
+    remedy:
+      "Check that you may write there, that the disk has room and that it is a local one: servers cannot keep data on a network share."
+  })
