@@ -51,7 +51,9 @@ export interface Attempt {
 /** What every behaviour may use. Network and database drivers are its own business. */
 export type BehaviourServices = ArtifactStore | FileSystem.FileSystem | Path.Path
 
-export type RunAttempt = (attempt: Attempt) => Effect.Effect<Schema.Json, BehaviourFailure, BehaviourServices | Scope.Scope>
+export type RunAttempt = (
+  attempt: Attempt
+) => Effect.Effect<Schema.Json, BehaviourFailure, BehaviourServices | Scope.Scope>
 
 export interface Behaviour {
   /** Equal to the `type` of the agents it serves: letters, digits, `_`, `-`. */

@@ -25,9 +25,7 @@ export const AgentConfiguration = Schema.Struct({
     Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.concurrentTasksMax }))
   ),
   /** Default for tasks that set none. */
-  timeout_ms: Schema.optionalKey(
-    Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.timeoutMillisMax }))
-  ),
+  timeout_ms: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.timeoutMillisMax }))),
   /** Default for tasks that set none. */
   retry: Schema.optionalKey(RetryPolicy),
   /** Settings of the behaviour; checked by the behaviour that `type` names. */
@@ -66,7 +64,9 @@ const definitionFields = {
 }
 
 /** Command: define an agent. */
-export const CreateAgent = Schema.Struct({ name: AgentName, type: AgentType, ...definitionFields }).annotate({ identifier: "CreateAgent" })
+export const CreateAgent = Schema.Struct({ name: AgentName, type: AgentType, ...definitionFields }).annotate({
+  identifier: "CreateAgent"
+})
 export type CreateAgent = typeof CreateAgent.Type
 
 /** Command: replace the parts that are given. The name and the type of an agent never change. */

@@ -22,7 +22,13 @@ export const taskEventTypes = [
   "TaskCancelled"
 ] as const
 
-export const agentEventTypes = ["AgentCreated", "AgentStatusChanged", "AgentCapabilityAdded", "AgentScaled", "AgentUpdated"] as const
+export const agentEventTypes = [
+  "AgentCreated",
+  "AgentStatusChanged",
+  "AgentCapabilityAdded",
+  "AgentScaled",
+  "AgentUpdated"
+] as const
 
 export const EventType = Schema.Literals([...taskEventTypes, ...agentEventTypes])
 export type EventType = typeof EventType.Type

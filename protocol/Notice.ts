@@ -4,10 +4,11 @@
  */
 import { Schema } from "effect"
 import { AgentId, TaskId } from "./Ids.ts"
+import { TaskPriority } from "./Task.ts"
 
 export const Notice = Schema.TaggedUnion({
-  /** These agents have queued work: whoever hosts an instance of them, see to it. */
-  Wake: { agents: Schema.Array(AgentId) },
+  /** These agents have queued work in these lanes; no lanes: somewhere. Whoever hosts an instance of them, see to it. */
+  Wake: { agents: Schema.Array(Schema.Struct({ id: AgentId, lanes: Schema.Array(TaskPriority) })) },
   /** An agent's definition or state changed: read it again. */
   AgentChanged: { agent: AgentId },
   /** These running tasks of an agent were ended from outside: interrupt them. */

@@ -21,7 +21,9 @@ export const ListTasks = Schema.Struct({
   type: Schema.optionalKey(TaskType),
   agent: Schema.optionalKey(AgentRef),
   /** `key=value`, exact. */
-  label: Schema.optionalKey(Schema.String.check(Schema.isPattern(/^[^=]{1,255}=.{0,255}$/u, { expected: "key=value" }))),
+  label: Schema.optionalKey(
+    Schema.String.check(Schema.isPattern(/^[^=]{1,255}=.{0,255}$/u, { expected: "key=value" }))
+  ),
   parent: Schema.optionalKey(TaskId),
   graph: Schema.optionalKey(GraphId),
   created_after: Schema.optionalKey(Timestamp),

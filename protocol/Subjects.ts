@@ -38,8 +38,13 @@ export interface DispatchSubject {
 export const parseDispatch = (subject: string): DispatchSubject | undefined => {
   const [head, namespace, agentId, lane, ...rest] = subject.split(".")
   const known = priorities.find((priority) => priority === lane)
-  return head === "task" && namespace !== undefined && tokenPattern.test(namespace) && agentId !== undefined &&
-      tokenPattern.test(agentId) && known !== undefined && rest.length === 0
+  return head === "task" &&
+    namespace !== undefined &&
+    tokenPattern.test(namespace) &&
+    agentId !== undefined &&
+    tokenPattern.test(agentId) &&
+    known !== undefined &&
+    rest.length === 0
     ? { namespace, agentId, lane: known }
     : undefined
 }

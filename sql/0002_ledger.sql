@@ -179,7 +179,8 @@ begin
         delete from graphs g where g.id = v_graph.id;
       end if;
       return query
-        select r.ordinal, r.outcome, r.id, null::task_status, null::task_wait, r.at, r.same from unnest(v_refusals) as r;
+        select r.ordinal, r.outcome, r.id, t.status, t.waiting_for, coalesce(t.created_at, r.at), r.same
+        from unnest(v_refusals) as r left join tasks t on t.id = r.id and r.outcome = 'existing';
       return;
     end if;
   end if;
@@ -233,7 +234,8 @@ begin
       perform dependencies_resolve(v_ended);
     end if;
     return query
-      select r.ordinal, r.outcome, r.id, null::task_status, null::task_wait, r.at, r.same from unnest(v_refusals) as r;
+      select r.ordinal, r.outcome, r.id, t.status, t.waiting_for, coalesce(t.created_at, r.at), r.same
+      from unnest(v_refusals) as r left join tasks t on t.id = r.id and r.outcome = 'existing';
   end if;
 
   -- Read back rather than returned from the insert: it also answers for rows that an unknown commit had written.
@@ -286,7 +288,7 @@ end $$;
 -- retry after `delay` ms), queued (given back). Rows that are missing from the answer were fenced. Children that changed
 -- come with their event.
 create function task_settle(p_ends json, p_node text, p_again boolean)
-returns table (id uuid, number int, at timestamptz, child task_change)
+returns table (id uuid, number int, at timestamptz, child json)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -329,17 +331,17 @@ begin
   select array_agg(w.id), array_agg(w.version),
     array_agg(w.id) filter (where w.has_dependents and w.status not in ('pending', 'queued'))
   into v_ids, v_numbers, v_ended from won w;
-  return query select u.id, u.number, now(), null::task_change from unnest(v_ids, v_numbers) as u (id, number);
+  return query select u.id, u.number, now(), null::json from unnest(v_ids, v_numbers) as u (id, number);
   if p_again then
     return query
-    select t.id, t.version, now(), null::task_change
+    select t.id, t.version, now(), null::json
     from json_to_recordset(p_ends) as u (id uuid, attempt int, epoch int, status task_status) join tasks t on t.id = u.id
     where not t.id = any (coalesce(v_ids, '{}')) and t.epoch = u.epoch and t.status = u.status
       and t.attempt = case when u.status = 'queued' then u.attempt - 1 else u.attempt end;
   end if;
   -- A statement of its own: its snapshot has the dependencies that were accepted while this one waited for a lock.
   if v_ended is not null then
-    return query select c.id, c.number, c.at, c from dependencies_resolve(v_ended) as c;
+    return query select c.id, c.number, c.at, row_to_json(c) from dependencies_resolve(v_ended) as c;
   end if;
 end $$;
 
@@ -392,11 +394,11 @@ end $$;
 
 -- Takes an instance over: a new epoch, and what ran under the old one is queued again, or fails when it has no attempt
 -- left or may run once only. The lease is locked first, so that a claim under the old epoch has committed or never will.
-create function instance_take_over(p_agent uuid, p_index int, p_node text, out epoch int, out changes task_change[])
+create function instance_take_over(p_agent uuid, p_index int, p_node text, out epoch int, out changes json)
 language plpgsql as $$
 declare
   v_ended uuid[];
-  v_children task_change[];
+  v_changes task_change[];
 begin
   insert into agent_instances as i (agent_id, index, epoch, node) values (p_agent, p_index, 1, p_node)
   on conflict (agent_id, index) do update
@@ -428,12 +430,11 @@ begin
   )
   select array_agg((id, namespace, version, event, now(), status, agent_id, trace, data)::task_change),
     array_agg(id) filter (where has_dependents and status = 'failed')
-  into changes, v_ended from facts;
+  into v_changes, v_ended from facts;
   if v_ended is not null then
-    select array_agg(c) into v_children from dependencies_resolve(v_ended) as c;
-    changes := changes || v_children;
+    select v_changes || coalesce(array_agg(c), '{}') into v_changes from dependencies_resolve(v_ended) as c;
   end if;
-  changes := coalesce(changes, '{}');
+  changes := coalesce(array_to_json(v_changes), '[]');
 end $$;
 
 -- Pending tasks whose time has come: run_at passed, or the delay of a retry.

@@ -32,14 +32,20 @@ export class AgentStore extends Context.Service<
       after: AgentId | undefined,
       limit: number
     ) => Effect.Effect<ReadonlyArray<AgentRecord>, AgentStoreUnavailable>
-    /** All agents, terminated ones included, that changed at or after a moment of Postgres's clock; and that clock now. */
+    /**
+     * All agents, terminated ones included, that changed since a moment; and the moment to ask from next time, which lies
+     * before every change that may still be uncommitted. Without a moment: none, and the moment to start from.
+     */
     readonly changedSince: (
       at: string | undefined,
       limit: number
     ) => Effect.Effect<{ readonly agents: ReadonlyArray<AgentRecord>; readonly now: string }, AgentStoreUnavailable>
     readonly byId: (id: AgentId) => Effect.Effect<AgentRecord | undefined, AgentStoreUnavailable>
     /** By id or name within a namespace; terminated ones are not found. */
-    readonly find: (namespace: Namespace, ref: AgentRef) => Effect.Effect<AgentRecord | undefined, AgentStoreUnavailable>
+    readonly find: (
+      namespace: Namespace,
+      ref: AgentRef
+    ) => Effect.Effect<AgentRecord | undefined, AgentStoreUnavailable>
     /** An agent of the namespace that can do a type, when there is one. */
     readonly withCapability: (
       namespace: Namespace,

@@ -2,10 +2,10 @@
  * Port to the ledger: every change of a task's state goes through here, is committed with its events in one
  * transaction, and is answered after COMMIT.
  *
- * Callers hand in single changes; the ledger groups what arrives while a transaction is in flight. Fences are its
+ * Claims and ends come in singly from many instances; the ledger groups what arrives while a transaction is in flight. Fences are its
  * business too: a change that carries an outdated attempt or epoch changes nothing and says so.
  */
-import { Context, type Effect, type Queue, Schema } from "effect"
+import { Context, type Duration, type Effect, type Queue, Schema } from "effect"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
 import type { AgentId, GraphId, Namespace, TaskId, TaskType } from "../../protocol/Ids.ts"
 import type { Dependency, TaskError, TaskPriority, TaskProgress, TaskStatus, WaitingFor } from "../../protocol/Task.ts"
@@ -46,14 +46,24 @@ export interface NewTask {
 /** What became of a new task. */
 export type AcceptOutcome =
   | {
-    readonly _tag: "Accepted"
-    readonly status: TaskStatus
-    readonly waitingFor: WaitingFor | undefined
-    /** RFC 3339, Postgres's clock. */
-    readonly createdAt: string
-  }
-  /** The idempotency key was used before; `same` tells whether the fingerprint matches. */
-  | { readonly _tag: "Existing"; readonly id: string; readonly same: boolean }
+      readonly _tag: "Accepted"
+      readonly status: TaskStatus
+      readonly waitingFor: WaitingFor | undefined
+      /** RFC 3339, Postgres's clock. */
+      readonly createdAt: string
+    }
+  /**
+   * The idempotency key was used before: the task or graph it made, as it stands; `same` tells whether the fingerprint
+   * matches.
+   */
+  | {
+      readonly _tag: "Existing"
+      readonly id: string
+      readonly same: boolean
+      readonly status: TaskStatus
+      readonly waitingFor: WaitingFor | undefined
+      readonly createdAt: string
+    }
   /** A parent or dependency that is not in this namespace. */
   | { readonly _tag: "UnknownTask"; readonly field: "parent_id" | "dependencies"; readonly id: string }
 
@@ -73,6 +83,14 @@ export interface Slot {
   readonly epoch: number
 }
 
+/** A task in the hands of an instance. */
+export interface RunningTask {
+  readonly id: TaskId
+  readonly namespace: Namespace
+  readonly attempt: number
+  readonly trace: string | undefined
+}
+
 export interface Claimed {
   readonly id: TaskId
   readonly attempt: number
@@ -82,18 +100,24 @@ export interface Claimed {
 
 /** What an instance wants recorded of an attempt's end. Decided by `TaskLifecycle`. */
 export type Settlement =
-  | { readonly _tag: "Completed"; readonly data: Schema.Json; readonly executionMillis: number }
   | {
-    readonly _tag: "Failed" | "TimedOut"
-    readonly error: TaskError
-    readonly executionMillis: number
-  }
+      readonly _tag: "Completed"
+      readonly data: Schema.Json
+      /** Size of `data` as JSON. */
+      readonly dataBytes: number
+      readonly executionMillis: number
+    }
   | {
-    readonly _tag: "Retry"
-    readonly error: TaskError
-    readonly delayMillis: number
-    readonly executionMillis: number
-  }
+      readonly _tag: "Failed" | "TimedOut"
+      readonly error: TaskError
+      readonly executionMillis: number
+    }
+  | {
+      readonly _tag: "Retry"
+      readonly error: TaskError
+      readonly delayMillis: number
+      readonly executionMillis: number
+    }
   /** Given back unharmed: the node stops in order. The attempt does not count. */
   | { readonly _tag: "Released" }
 
@@ -125,7 +149,7 @@ export class Ledger extends Context.Service<
      */
     readonly ready: Queue.Dequeue<Ready>
     /**
-     * Accepts tasks. Each has its own outcome, in order, unless `atomic`: then the first outcome other than
+     * Accepts tasks in one transaction, so callers hand in what has gathered. Each has its own outcome, in order, unless `atomic`: then the first outcome other than
      * `Accepted` or `Existing` undoes all, and the outcomes say which it was. Order of dependencies within one call
      * does not matter. The caller dispatches those whose outcome says `queued`.
      */
@@ -144,15 +168,11 @@ export class Ledger extends Context.Service<
     /** Records the end of an attempt; resolves dependents in the same transaction. */
     readonly settle: (
       slot: Slot,
-      task: { readonly id: TaskId; readonly attempt: number },
+      task: RunningTask,
       settlement: Settlement
     ) => Effect.Effect<Settled, LedgerUnavailable>
     /** Records progress of a running attempt. Fenced or late reports change nothing. */
-    readonly progress: (
-      slot: Slot,
-      task: { readonly id: TaskId; readonly attempt: number },
-      progress: TaskProgress
-    ) => Effect.Effect<void, LedgerUnavailable>
+    readonly progress: (slot: Slot, task: RunningTask, progress: TaskProgress) => Effect.Effect<void, LedgerUnavailable>
     /**
      * Cancels tasks of a namespace that have not ended, whatever they are doing. Returns those it ended, with the
      * agent of each that was running.
@@ -161,14 +181,12 @@ export class Ledger extends Context.Service<
       namespace: Namespace,
       ids: ReadonlyArray<TaskId>,
       by: { readonly actor: string; readonly reason: string | undefined }
-    ) => Effect.Effect<
-      ReadonlyArray<{ readonly id: TaskId; readonly ranOn: AgentId | undefined }>,
-      LedgerUnavailable
-    >
+    ) => Effect.Effect<ReadonlyArray<{ readonly id: TaskId; readonly ranOn: AgentId | undefined }>, LedgerUnavailable>
     /** Takes an instance over: epoch + 1, and what ran under the old one goes back to the queue. */
-    readonly takeOver: (
-      instance: { readonly agentId: AgentId; readonly index: number }
-    ) => Effect.Effect<TakenOver, LedgerUnavailable>
+    readonly takeOver: (instance: {
+      readonly agentId: AgentId
+      readonly index: number
+    }) => Effect.Effect<TakenOver, LedgerUnavailable>
     /** Marks a lease as hibernating, so that the supervision view tells the truth. */
     readonly hibernate: (slot: Slot) => Effect.Effect<void, LedgerUnavailable>
     /** Queued tasks of an agent straight from the ledger, in lane and routing order. The way round a lost dispatch. */
@@ -180,7 +198,39 @@ export class Ledger extends Context.Service<
     readonly results: (
       namespace: Namespace,
       refs: ReadonlyArray<{ readonly id: string }>
-    ) => Effect.Effect<ReadonlyArray<{ readonly id: string; readonly status: TaskStatus; readonly data: Schema.Json }>, LedgerUnavailable>
+    ) => Effect.Effect<
+      ReadonlyArray<{ readonly id: string; readonly status: TaskStatus; readonly data: Schema.Json }>,
+      LedgerUnavailable
+    >
+    /** Tells that these leases are alive, for the supervision view and the directory. */
+    readonly heartbeat: (slots: ReadonlyArray<Slot>) => Effect.Effect<void, LedgerUnavailable>
+    /** Queues tasks whose `run_at` or retry is due; they come out of `ready`. Returns how many. */
+    readonly queueDue: (limit: number) => Effect.Effect<number, LedgerUnavailable>
+    /** Ends tasks whose deadline has passed. Returns those that were running, to be interrupted, and how many in all. */
+    readonly expire: (
+      limit: number
+    ) => Effect.Effect<
+      { readonly ended: number; readonly running: ReadonlyArray<{ readonly id: TaskId; readonly agentId: AgentId }> },
+      LedgerUnavailable
+    >
+    /** Namespaces and types of tasks that wait for an agent that can do them. */
+    readonly withoutAgent: (
+      limit: number
+    ) => Effect.Effect<ReadonlyArray<{ readonly namespace: Namespace; readonly type: TaskType }>, LedgerUnavailable>
+    /** Gives such tasks an agent; they come out of `ready`. Returns how many. */
+    readonly assign: (
+      waiting: { readonly namespace: Namespace; readonly type: TaskType; readonly agentId: AgentId },
+      limit: number
+    ) => Effect.Effect<number, LedgerUnavailable>
+    /** Agents that have queued or running tasks. */
+    readonly agentsWithWork: (limit: number) => Effect.Effect<ReadonlyArray<AgentId>, LedgerUnavailable>
+    /** Leases that have not been heard of for a while though tasks run under them. */
+    readonly orphans: (
+      silentFor: Duration.Duration,
+      limit: number
+    ) => Effect.Effect<ReadonlyArray<{ readonly agentId: AgentId; readonly index: number }>, LedgerUnavailable>
+    /** Folds tallies and forgets expired idempotency keys, a bounded share per call. Returns how many rows went. */
+    readonly tidy: (limit: number) => Effect.Effect<number, LedgerUnavailable>
     /** Ids of those of these running tasks that are no longer running under the slot: to be interrupted. */
     readonly lost: (slot: Slot, ids: ReadonlyArray<TaskId>) => Effect.Effect<ReadonlyArray<TaskId>, LedgerUnavailable>
   }

@@ -14,6 +14,9 @@ export class Placement extends Context.Service<
     /** Calls back after the set of shards held by this node has changed. */
     readonly onChange: (handler: () => void) => Effect.Effect<void, never, Scope.Scope>
     /** Runs a loop on exactly one node of the cluster, as far as leases can tell, while the scope is open. */
-    readonly singleton: <R>(name: string, loop: Effect.Effect<never, never, R>) => Effect.Effect<void, never, R | Scope.Scope>
+    readonly singleton: <R>(
+      name: string,
+      loop: Effect.Effect<never, never, R>
+    ) => Effect.Effect<void, never, R | Scope.Scope>
   }
 >()("datamcp/actors/Placement") {}

@@ -6,19 +6,21 @@ import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/ht
 import { Agent, AgentMetrics, Capability, CreateAgent, ScaleAgent, UpdateAgent } from "../Agent.ts"
 import { AgentRef, TaskType } from "../Ids.ts"
 import { Page } from "../Page.ts"
-import { AgentNotFound, Conflict, InvalidInput } from "../Problem.ts"
+import { AgentNotFound, Conflict } from "../Problem.ts"
 import { ListAgents } from "../Query.ts"
 import { Authentication } from "./Authentication.ts"
+import { BodyProblem } from "./TransportProblem.ts"
 import { documented, Flag, IfMatch, prefix } from "./Wire.ts"
 
 const params = { agent: AgentRef.annotate({ description: "Id or name of the agent." }) }
-const change = [AgentNotFound, Conflict, InvalidInput] as const
+const change = [AgentNotFound, Conflict] as const
+const changeByBody = [...change, ...BodyProblem] as const
 const versioned = { etag: "Version of the agent, for If-Match." }
 
 const create = HttpApiEndpoint.post("create", "/agents", {
   payload: CreateAgent,
   success: Agent.pipe(HttpApiSchema.status(201)),
-  error: [Conflict, InvalidInput]
+  error: [Conflict, ...BodyProblem]
 }).annotateMerge(
   documented({
     summary: "Define an agent",
@@ -29,8 +31,7 @@ const create = HttpApiEndpoint.post("create", "/agents", {
 
 const list = HttpApiEndpoint.get("list", "/agents", {
   query: ListAgents,
-  success: Page(Agent),
-  error: InvalidInput
+  success: Page(Agent)
 }).annotateMerge(documented({ summary: "List agents", description: "Newest first, by cursor." }))
 
 const get = HttpApiEndpoint.get("get", "/agents/:agent", {
@@ -44,7 +45,7 @@ const update = HttpApiEndpoint.put("update", "/agents/:agent", {
   headers: { "if-match": Schema.optionalKey(IfMatch) },
   payload: UpdateAgent,
   success: Agent,
-  error: change
+  error: changeByBody
 }).annotateMerge(
   documented({
     summary: "Change an agent",
@@ -74,7 +75,7 @@ const scale = HttpApiEndpoint.post("scale", "/agents/:agent/scale", {
   params,
   payload: ScaleAgent,
   success: Agent,
-  error: change
+  error: changeByBody
 }).annotateMerge(documented({ summary: "Set how many instances shall run", answers: { 200: versioned } }))
 
 const pause = HttpApiEndpoint.post("pause", "/agents/:agent/pause", {
@@ -105,7 +106,7 @@ const addCapability = HttpApiEndpoint.post("addCapability", "/agents/:agent/capa
   params,
   payload: Capability,
   success: Agent,
-  error: change
+  error: changeByBody
 }).annotateMerge(documented({ summary: "Add or replace a capability", answers: { 200: versioned } }))
 
 const removeCapability = HttpApiEndpoint.delete("removeCapability", "/agents/:agent/capabilities/:name", {

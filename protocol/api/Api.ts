@@ -6,18 +6,19 @@
  */
 import { HttpApi, HttpApiMiddleware, OpenApi } from "effect/http-api"
 import * as Limits from "../Limits.ts"
-import { InvalidInput, TooLarge } from "../Problem.ts"
+import { InvalidInput } from "../Problem.ts"
 import { AgentsApi } from "./AgentsApi.ts"
 import { ApiKeysApi } from "./ApiKeysApi.ts"
 import { ArtifactsApi } from "./ArtifactsApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
+import { refineOpenApi } from "./OpenApiDocument.ts"
 import { HealthApi, SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
-import { InternalError, MalformedRequest, UnsupportedMediaType } from "./TransportProblem.ts"
+import { InternalError, MalformedRequest } from "./TransportProblem.ts"
 
 /** Failures that every route can meet before or beside its use case. */
 export class Transport extends HttpApiMiddleware.Service<Transport>()("datamcp/protocol/Transport", {
-  error: [MalformedRequest, UnsupportedMediaType, InvalidInput, TooLarge, InternalError]
+  error: [MalformedRequest, InvalidInput, InternalError]
 }) {}
 
 const closed = { onExcessProperty: "error", errors: "all" } as const
@@ -31,6 +32,7 @@ export class Api extends HttpApi.make("datamcp")
     OpenApi.annotations({
       title: "datamcp",
       version: "1",
+      transform: refineOpenApi,
       description: `Runs fleets of AI and data agents as supervised actors.
 
 **Keys.** Every route but health demands \`Authorization: Bearer <API key>\`; the pages below also take the key as the

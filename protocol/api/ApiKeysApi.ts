@@ -7,9 +7,10 @@ import { ApiKey, CreateApiKey, CreatedApiKey } from "../ApiKey.ts"
 import { ApiKeyId, Namespace } from "../Ids.ts"
 import { Page } from "../Page.ts"
 import { Permission, Role } from "../Permission.ts"
-import { InvalidInput, KeyNotFound } from "../Problem.ts"
+import { KeyNotFound } from "../Problem.ts"
 import { PageQuery } from "../Query.ts"
 import { Authentication } from "./Authentication.ts"
+import { BodyProblem } from "./TransportProblem.ts"
 import { documented, prefix } from "./Wire.ts"
 
 /** View: who the caller is. */
@@ -24,7 +25,7 @@ export type Me = typeof Me.Type
 const create = HttpApiEndpoint.post("create", "/api-keys", {
   payload: CreateApiKey,
   success: CreatedApiKey.pipe(HttpApiSchema.status(201)),
-  error: InvalidInput
+  error: BodyProblem
 }).annotateMerge(
   documented({
     summary: "Make an API key",
@@ -34,8 +35,7 @@ const create = HttpApiEndpoint.post("create", "/api-keys", {
 
 const list = HttpApiEndpoint.get("list", "/api-keys", {
   query: PageQuery,
-  success: Page(ApiKey),
-  error: InvalidInput
+  success: Page(ApiKey)
 }).annotateMerge(
   documented({ summary: "List API keys", description: "Newest first, by cursor, without their secrets." })
 )

@@ -6,8 +6,9 @@ import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/ht
 import { Artifact } from "../Artifact.ts"
 import { ArtifactId } from "../Ids.ts"
 import * as Limits from "../Limits.ts"
-import { ArtifactNotFound, InvalidInput, TooLarge } from "../Problem.ts"
+import { ArtifactNotFound } from "../Problem.ts"
 import { Authentication } from "./Authentication.ts"
+import { BodyProblem } from "./TransportProblem.ts"
 import { documented, prefix } from "./Wire.ts"
 
 const params = { id: ArtifactId }
@@ -34,7 +35,7 @@ const upload = HttpApiEndpoint.post("upload", "/artifacts", {
   headers: { "x-artifact-name": Schema.optionalKey(ArtifactName) },
   payload: HttpApiSchema.StreamUint8Array({ maxBytes: Limits.artifactBytesMax }),
   success: Artifact.pipe(HttpApiSchema.status(201)),
-  error: [InvalidInput, TooLarge]
+  error: BodyProblem
 }).annotateMerge(
   documented({
     summary: "Store an artifact",

@@ -6,13 +6,14 @@ import { GraphId } from "../Ids.ts"
 import { GraphNotFound, SubmitProblem } from "../Problem.ts"
 import { AcceptedGraph, Graph, SubmitGraph } from "../Task.ts"
 import { Authentication } from "./Authentication.ts"
+import { RequestTimeout, UnsupportedMediaType } from "./TransportProblem.ts"
 import { documented, prefix, SubmitHeaders } from "./Wire.ts"
 
 const submit = HttpApiEndpoint.post("submit", "/graphs", {
   headers: SubmitHeaders,
   payload: SubmitGraph,
   success: AcceptedGraph.pipe(HttpApiSchema.status(202)),
-  error: SubmitProblem
+  error: [...SubmitProblem, UnsupportedMediaType, RequestTimeout]
 }).annotateMerge(
   documented({
     summary: "Submit a graph",

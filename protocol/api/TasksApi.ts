@@ -8,13 +8,15 @@ import { Event } from "../Event.ts"
 import { TaskId } from "../Ids.ts"
 import * as Limits from "../Limits.ts"
 import { Page } from "../Page.ts"
-import { Conflict, GraphNotFound, InvalidInput, Overloaded, SubmitProblem, TaskNotFound } from "../Problem.ts"
+import { Conflict, GraphNotFound, Overloaded, SubmitProblem, TaskNotFound } from "../Problem.ts"
 import { BatchItem, ListTasks } from "../Query.ts"
 import { AcceptedTask, Graph, SubmitTask, Task } from "../Task.ts"
 import { Authentication } from "./Authentication.ts"
+import { BodyProblem, RequestTimeout, UnsupportedMediaType } from "./TransportProblem.ts"
 import { documented, Flag, prefix, SubmitHeaders, Wait } from "./Wire.ts"
 
 const params = { id: TaskId }
+const submitProblems = [...SubmitProblem, UnsupportedMediaType, RequestTimeout] as const
 
 /** Body of a cancellation; may be left out. */
 export const CancelTask = Schema.Struct({
@@ -52,7 +54,7 @@ const submit = HttpApiEndpoint.post("submit", "/tasks", {
   headers: SubmitHeaders,
   payload: SubmitTask,
   success: AcceptedTask.pipe(HttpApiSchema.status(202)),
-  error: SubmitProblem
+  error: submitProblems
 }).annotateMerge(
   documented({
     summary: "Submit a task",
@@ -71,7 +73,7 @@ const submitBatch = HttpApiEndpoint.post("submitBatch", "/tasks/batch", {
     HttpApiSchema.StreamNdjson({ schema: SubmitTask, maxBytes: Limits.batchBodyBytesMax })
   ],
   success: [BatchOutcome.pipe(HttpApiSchema.status(202)), BatchOutcome.pipe(HttpApiSchema.status(207))],
-  error: SubmitProblem
+  error: submitProblems
 }).annotateMerge(
   documented({
     summary: "Submit many tasks",
@@ -85,8 +87,7 @@ const submitBatch = HttpApiEndpoint.post("submitBatch", "/tasks/batch", {
 
 const list = HttpApiEndpoint.get("list", "/tasks", {
   query: ListTasks,
-  success: Page(Task),
-  error: InvalidInput
+  success: Page(Task)
 }).annotateMerge(
   documented({
     summary: "List tasks",
@@ -140,7 +141,7 @@ const cancel = HttpApiEndpoint.post("cancel", "/tasks/:id/cancel", {
   params,
   payload: CancelTask,
   success: Task,
-  error: [TaskNotFound, Conflict, InvalidInput]
+  error: [TaskNotFound, Conflict, ...BodyProblem]
 }).annotateMerge(
   documented({
     summary: "Cancel a task",

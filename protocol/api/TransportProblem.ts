@@ -6,6 +6,7 @@
  */
 import { Schema } from "effect"
 import { HttpApiError } from "effect/http-api"
+import { Overloaded, TooLarge } from "../Problem.ts"
 
 const type = <const S extends string>(slug: S) => `urn:datamcp:problem:${slug}` as const
 
@@ -57,3 +58,6 @@ export class InternalError extends HttpApiError.Problem<InternalError>()("Intern
   status: 500,
   title: "The server erred"
 }) {}
+
+/** Failures of routes that read a body, beside those of every route. */
+export const BodyProblem = [TooLarge, UnsupportedMediaType, RequestTimeout, Overloaded] as const

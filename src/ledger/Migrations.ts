@@ -18,33 +18,38 @@ const folder = new URL("../../sql/", import.meta.url)
 const advisoryLock = 4_815_162_342
 
 /** Applies what is missing. Returns the names of the files that were applied. */
-export const migrate = Effect.fn("Migrations.migrate")(function* () {
-  const sql = yield* SqlClient.SqlClient
-  const files = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const sqlFolder = yield* path.fromFileUrl(folder)
-  const names = (yield* files.readDirectory(sqlFolder)).filter((name) => /^\d{4}_.+\.sql$/.test(name)).sort()
-  const applied: Array<string> = []
+export const migrate = Effect.fn("Migrations.migrate")(
+  function* () {
+    const sql = yield* SqlClient.SqlClient
+    const files = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const sqlFolder = yield* path.fromFileUrl(folder)
+    const names = (yield* files.readDirectory(sqlFolder)).filter((name) => /^\d{4}_.+\.sql$/.test(name)).sort()
+    const applied: Array<string> = []
 
-  yield* sql.withTransaction(
-    Effect.gen(function* () {
-      yield* sql`select pg_advisory_xact_lock(${advisoryLock})`
-      yield* sql`create table if not exists datamcp_migrations (
+    yield* sql.withTransaction(
+      Effect.gen(function* () {
+        yield* sql`select pg_advisory_xact_lock(${advisoryLock})`
+        yield* sql`create table if not exists datamcp_migrations (
         name text primary key, applied_at timestamptz not null default now())`
-      const done = new Set(
-        (yield* sql<{ name: string }>`select name from datamcp_migrations`).map((row) => row.name)
-      )
-      for (const name of names) {
-        if (done.has(name)) continue
-        const text = yield* files.readFileString(path.join(sqlFolder, name))
-        // A prepared statement holds one command; `execute` inside a block runs a whole file.
-        yield* sql.unsafe(`do $datamcp_block$ begin execute $datamcp_file$${text}$datamcp_file$; end $datamcp_block$`).unprepared.pipe(
-          Effect.mapError((error) => new MigrationFailed({ file: name, message: error.reason.message }))
-        )
-        yield* sql`insert into datamcp_migrations (name) values (${name})`
-        applied.push(name)
-      }
-    })
+        const done = new Set((yield* sql<{ name: string }>`select name from datamcp_migrations`).map((row) => row.name))
+        for (const name of names) {
+          if (done.has(name)) continue
+          const text = yield* files.readFileString(path.join(sqlFolder, name))
+          // A prepared statement holds one command; `execute` inside a block runs a whole file.
+          yield* sql
+            .unsafe(`do $datamcp_block$ begin execute $datamcp_file$${text}$datamcp_file$; end $datamcp_block$`)
+            .unprepared.pipe(
+              Effect.mapError((error) => new MigrationFailed({ file: name, message: error.reason.message }))
+            )
+          yield* sql`insert into datamcp_migrations (name) values (${name})`
+          applied.push(name)
+        }
+      })
+    )
+    return applied
+  },
+  Effect.mapError((error) =>
+    error._tag === "MigrationFailed" ? error : new MigrationFailed({ file: "none", message: error.message })
   )
-  return applied
-}, Effect.mapError((error) => error._tag === "MigrationFailed" ? error : new MigrationFailed({ file: "none", message: error.message })))
+)

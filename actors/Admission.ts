@@ -1,0 +1,200 @@
+/**
+ * Decides, as pure functions, how a routed command is handed to the ledger, why it is refused, and what its submitter is
+ * answered.
+ */
+import { Result } from "effect"
+import { freightBytesMax, type TaskOrder } from "../protocol/Dispatch.ts"
+import { type GraphId, TaskId } from "../protocol/Ids.ts"
+import * as Limits from "../protocol/Limits.ts"
+import type { Principal } from "../protocol/Permission.ts"
+import {
+  IdempotencyMismatch,
+  type InvalidField,
+  InvalidInput,
+  invalidField,
+  TooLarge,
+  Unavailable
+} from "../protocol/Problem.ts"
+import type { AcceptedTask, SubmitTask } from "../protocol/Task.ts"
+import type { AgentRecord } from "./ports/AgentStore.ts"
+import type { AcceptOutcome, NewTask } from "./ports/Ledger.ts"
+import * as Routing from "./Routing.ts"
+
+/** Why one command was refused. The others of its batch are not concerned. */
+export type Refusal = InvalidInput | TooLarge | IdempotencyMismatch
+
+/** What stands between a command and the ledger: everything but its outcome. */
+export interface Routed {
+  readonly task: NewTask
+  readonly order: TaskOrder
+}
+
+/** Who submits, and as part of what. */
+export interface Origin {
+  readonly id: TaskId
+  readonly principal: Principal["Service"]
+  readonly trace: string | undefined
+  readonly retryOf: TaskId | undefined
+  readonly graph: { readonly id: GraphId; readonly key: string } | undefined
+}
+
+/** A command and its agent as the ledger takes it, or why not. */
+export const admit = (
+  command: SubmitTask,
+  agent: AgentRecord | undefined,
+  origin: Origin,
+  nowMillis: number
+): Result.Result<Routed, Refusal> => {
+  const type = typeOrProblems(command, agent, { id: origin.id, nowMillis })
+  if (typeof type !== "string") return Result.fail(invalid(type))
+  const payload = command.payload === undefined ? undefined : JSON.stringify(command.payload)
+  const payloadBytes = payload === undefined ? 0 : utf8Bytes(payload)
+  if (payloadBytes > Limits.payloadBytesMax) {
+    return Result.fail(
+      new TooLarge({
+        field: "payload",
+        limit: Limits.payloadBytesMax,
+        unit: "bytes",
+        detail: `payload: has ${payloadBytes} bytes as JSON; at most ${Limits.payloadBytesMax} fit inline, upload larger data as an artifact`
+      })
+    )
+  }
+  return Result.succeed(routed(command, { ...origin, agent, type, payload, payloadBytes }))
+}
+
+/** The type a command is routed as, or everything that is wrong with it. */
+const typeOrProblems = (
+  command: SubmitTask,
+  agent: AgentRecord | undefined,
+  input: { readonly id: TaskId; readonly nowMillis: number }
+): NewTask["type"] | ReadonlyArray<InvalidField> => {
+  const problems: Array<InvalidField> = [...Routing.problemsOf(command, input)]
+  if (command.agent !== undefined && agent === undefined) {
+    problems.push({ field: "agent", message: `there is no agent "${command.agent}" in this namespace` })
+    return problems
+  }
+  if (agent !== undefined && !Routing.takesTasks(agent)) {
+    problems.push({ field: "agent", message: `agent "${agent.name}" is being deleted and takes nothing new` })
+  }
+  const type = Routing.typeOf(command, agent)
+  if (typeof type !== "string") problems.push(type)
+  return problems.length > 0 || typeof type !== "string" ? problems : type
+}
+
+const routed = (
+  command: SubmitTask,
+  input: Origin & {
+    readonly agent: AgentRecord | undefined
+    readonly type: NewTask["type"]
+    readonly payload: string | undefined
+    readonly payloadBytes: number
+  }
+): Routed => {
+  const configuration = Routing.effectiveConfiguration(command, input.agent)
+  const lane = Routing.laneOf(command)
+  const name = command.name ?? input.type
+  const maxAttempts = Routing.maxAttempts(configuration)
+  const atMostOnce = configuration.delivery === "at_most_once"
+  const behind = input.payloadBytes > freightBytesMax
+  const { namespace } = input.principal
+  return {
+    task: {
+      id: input.id,
+      namespace,
+      name,
+      type: input.type,
+      description: command.description,
+      agentId: input.agent?.id,
+      lane,
+      payload: input.payload,
+      configuration: Object.keys(configuration).length === 0 ? undefined : JSON.stringify(configuration),
+      maxAttempts,
+      atMostOnce,
+      labels: command.labels === undefined ? undefined : JSON.stringify(command.labels),
+      metadata: command.metadata === undefined ? undefined : JSON.stringify(command.metadata),
+      parentId: command.parent_id,
+      graphId: input.graph?.id,
+      graphKey: input.graph?.key,
+      retryOf: input.retryOf,
+      runAt: command.run_at,
+      deadline: command.deadline,
+      actor: input.principal.actor,
+      trace: input.trace,
+      dependencies: command.dependencies ?? [],
+      idempotency: undefined
+    },
+    order: {
+      id: input.id,
+      namespace,
+      name,
+      type: input.type,
+      lane,
+      max_attempts: maxAttempts,
+      ...(command.payload !== undefined && !behind && { payload: command.payload }),
+      ...(behind && { payload_behind: true }),
+      ...(input.graph !== undefined && { graph_id: input.graph.id }),
+      ...(configuration.timeout_ms !== undefined && { timeout_ms: configuration.timeout_ms }),
+      ...(configuration.retry !== undefined && { retry: configuration.retry }),
+      ...(atMostOnce && { at_most_once: true }),
+      ...(command.deadline !== undefined && { deadline: command.deadline }),
+      ...(input.trace !== undefined && { trace: input.trace })
+    }
+  }
+}
+
+/** What the submitter is told. */
+export const answerOf = (routed: Routed, outcome: AcceptOutcome): Result.Result<AcceptedTask, Refusal> => {
+  const { task } = routed
+  const accepted = (id: TaskId, rest: Pick<AcceptedTask, "status" | "waiting_for" | "created_at" | "duplicate">) =>
+    Result.succeed({
+      id,
+      namespace: task.namespace,
+      name: task.name,
+      type: task.type,
+      agent_id: task.agentId ?? null,
+      priority: task.lane,
+      ...rest
+    })
+  switch (outcome._tag) {
+    case "Accepted":
+      return accepted(task.id, {
+        status: outcome.status,
+        waiting_for: outcome.waitingFor ?? null,
+        created_at: outcome.createdAt,
+        duplicate: false
+      })
+    case "Existing":
+      return outcome.same
+        ? accepted(TaskId.make(outcome.id), {
+            status: outcome.status,
+            waiting_for: outcome.waitingFor ?? null,
+            created_at: outcome.createdAt,
+            duplicate: true
+          })
+        : Result.fail(mismatch(task.idempotency?.key ?? ""))
+    case "UnknownTask":
+      return Result.fail(invalidField(outcome.field, `there is no task ${outcome.id} in this namespace`))
+  }
+}
+
+export const mismatch = (key: string) =>
+  new IdempotencyMismatch({ key, detail: `the idempotency key "${key}" was used before with another body` })
+
+export const unavailable = (detail: string) => new Unavailable({ detail, retry_after_seconds: 1 })
+
+export const invalid = (errors: ReadonlyArray<InvalidField>) =>
+  new InvalidInput({ detail: errors.map(({ field, message }) => `${field}: ${message}`).join("; "), errors })
+
+/** A refusal with its fields named from further out. */
+export const within = (prefix: string, refusal: Refusal): Refusal =>
+  refusal._tag === "InvalidInput"
+    ? invalid(refusal.errors.map((error) => ({ ...error, field: `${prefix}.${error.field}` })))
+    : refusal._tag === "TooLarge"
+      ? new TooLarge({ ...refusal, field: `${prefix}.${refusal.field}` })
+      : refusal
+
+const encoder = new TextEncoder()
+
+/** Bytes of a text in UTF-8; short ones are not worth an exact count. */
+const utf8Bytes = (text: string): number =>
+  text.length <= freightBytesMax / 3 ? text.length : encoder.encode(text).length

@@ -1,0 +1,243 @@
+/**
+ * The supervisor of this node's instances: starts those that have work and belong here, restarts what crashes, and gives
+ * back what moves away.
+ *
+ *   node --> instance (agent, index) --> attempt
+ *
+ * Instances are virtual: one exists while it has work and hibernates when idle; a wake, a change of placement or the
+ * reconciler brings it back. Every start takes the instance over first (a new epoch), so that whatever ran before it,
+ * anywhere, is queued again and can record nothing more. An agent whose instance keeps crashing goes to `error`.
+ */
+import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Schedule } from "effect"
+import type { AgentId } from "../protocol/Ids.ts"
+import { AgentDirectory } from "./AgentDirectory.ts"
+import type { BehaviourServices, Behaviours } from "./Behaviour.ts"
+import * as Instance from "./Instance.ts"
+import { type AgentRecord, AgentStore } from "./ports/AgentStore.ts"
+import { Bus } from "./ports/Bus.ts"
+import { Ledger } from "./ports/Ledger.ts"
+import { Placement } from "./ports/Placement.ts"
+import { crashed, noCrashes, restartPolicy } from "./RestartIntensity.ts"
+
+export const HostLimits = Context.Reference<{
+  /** How long running tasks may go on when their instance moves or the node stops, before they are given back. */
+  readonly handOverGrace: Duration.Duration
+  /** Time between heartbeats of this node's leases. */
+  readonly heartbeatEvery: Duration.Duration
+  /** Agents looked at per sweep. */
+  readonly sweepAgents: number
+  /** Instances that may be starting at a time. */
+  readonly startsAtATime: number
+}>("datamcp/actors/HostLimits", {
+  defaultValue: () => ({
+    handOverGrace: Duration.millis(500),
+    heartbeatEvery: Duration.seconds(3),
+    sweepAgents: 10_000,
+    startsAtATime: 16
+  })
+})
+
+interface Hosted {
+  readonly agentId: AgentId
+  readonly index: number
+  /** Undefined while it is taking over or opening. */
+  handle: Instance.InstanceHandle | undefined
+  /** Set when it must not be started again: it was told to stop. */
+  leaving: boolean
+}
+
+export class AgentHost extends Context.Service<
+  AgentHost,
+  {
+    /** Instances that are active on this node. */
+    readonly active: () => number
+    /** Tasks that run on this node, and orders that wait for a slot. */
+    readonly load: () => { readonly running: number; readonly waiting: number }
+  }
+>()("datamcp/actors/AgentHost") {
+  static readonly layer = Layer.effect(
+    AgentHost,
+    Effect.gen(function* () {
+      const bus = yield* Bus
+      const ledger = yield* Ledger
+      const placement = yield* Placement
+      const directory = yield* AgentDirectory
+      const store = yield* AgentStore
+      const limits = yield* HostLimits
+      const clock = yield* Clock.Clock
+      const context = yield* Effect.context<Behaviours | BehaviourServices | Bus | Ledger>()
+      const fork = Effect.runForkWith(context)
+      const hosted = new Map<string, Hosted>()
+      let closing = false
+
+      const keyOf = (agentId: AgentId, index: number) => `${agentId}/${index}`
+
+      // --- one instance, from its first start to its end
+
+      const runOnce = (agent: AgentRecord, entry: Hosted) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const { epoch } = yield* ledger.takeOver({ agentId: entry.agentId, index: entry.index })
+            if (entry.leaving) return { _tag: "Stopped" } as const
+            const end = yield* Instance.run({
+              agent,
+              index: entry.index,
+              epoch,
+              onStarted: (handle) => {
+                entry.handle = handle
+                if (entry.leaving) handle.stop(Duration.zero)
+              }
+            })
+            if (end._tag === "Idle" && entry.handle !== undefined)
+              yield* Effect.ignore(ledger.hibernate(entry.handle.slot))
+            return end
+          })
+        ).pipe(
+          Effect.ensuring(
+            Effect.sync(() => {
+              entry.handle = undefined
+            })
+          )
+        )
+
+      /** Starts it again after crashes, until it ends in an orderly way or its crashes pass the restart intensity. */
+      const supervise = Effect.fnUntraced(function* (entry: Hosted) {
+        let crashes = noCrashes
+        while (!entry.leaving) {
+          const agent = directory.byId(entry.agentId)
+          if (agent === undefined || !mayRun(agent, entry.index)) return
+          const exit = yield* Effect.exit(runOnce(agent, entry))
+          if (Exit.isSuccess(exit)) {
+            if (exit.value._tag === "Escalated") return yield* quarantine(entry.agentId, exit.value.reason)
+            if (exit.value._tag !== "Idle") return
+            // Work may have come between the decision to hibernate and now.
+            const late = yield* Effect.orElseSucceed(ledger.backlog(entry.agentId, { limit: 1 }), () => [])
+            if (late.length === 0) return
+            continue
+          }
+          const failure = exit.cause.reasons.find(Cause.isFailReason)?.error
+          if (failure?._tag === "LedgerUnavailable") {
+            yield* Effect.sleep("1 second")
+            continue
+          }
+          const next = crashed(crashes, clock.currentTimeMillisUnsafe(), restartPolicy)
+          crashes = next.crashes
+          const message = String(Cause.squash(exit.cause))
+          yield* Effect.logWarning("an instance crashed", message).pipe(
+            Effect.annotateLogs({ agent: entry.agentId, instance: entry.index, crashes: crashes.at.length })
+          )
+          if (next.escalate || failure?._tag === "SettingsInvalid") {
+            return yield* quarantine(entry.agentId, `its instance does not start: ${message}`)
+          }
+          yield* Effect.sleep(Duration.millis(next.delayMillis))
+        }
+      })
+
+      const quarantine = (agentId: AgentId, reason: string) =>
+        store
+          .quarantine(agentId, reason.slice(0, 1_000))
+          .pipe(
+            Effect.andThen(bus.notify({ _tag: "AgentChanged", agent: agentId })),
+            Effect.andThen(Effect.logError("an agent was quarantined", reason)),
+            Effect.retry(Schedule.spaced("1 second").pipe(Schedule.upTo({ times: 60 }))),
+            Effect.annotateLogs({ agent: agentId }),
+            Effect.ignore
+          )
+
+      const mayRun = (agent: AgentRecord, index: number) =>
+        agent.status === "active" && index < agent.desiredInstances && placement.owns(agent.id, index)
+
+      // --- which ones
+
+      const start = (agent: AgentRecord, index: number) => {
+        const key = keyOf(agent.id, index)
+        const entry: Hosted = { agentId: agent.id, index, handle: undefined, leaving: false }
+        hosted.set(key, entry)
+        fork(
+          supervise(entry).pipe(
+            Effect.ensuring(
+              Effect.sync(() => {
+                if (hosted.get(key) === entry) hosted.delete(key)
+              })
+            )
+          )
+        )
+      }
+
+      const leave = (entry: Hosted, grace: Duration.Duration) => {
+        entry.leaving = true
+        entry.handle?.stop(grace)
+      }
+
+      const wake = (agentId: AgentId, lanes: Parameters<Instance.InstanceHandle["wake"]>[0]) => {
+        const agent = directory.byId(agentId)
+        if (agent === undefined || closing) return
+        for (let index = 0; index < agent.desiredInstances; index++) {
+          const entry = hosted.get(keyOf(agentId, index))
+          if (entry !== undefined) entry.handle?.wake(lanes)
+          else if (mayRun(agent, index)) start(agent, index)
+        }
+      }
+
+      const sweep = Effect.gen(function* () {
+        for (const agentId of yield* ledger.agentsWithWork(limits.sweepAgents)) wake(agentId, [])
+      }).pipe(Effect.catch((error) => Effect.logDebug("agents with work could not be listed", error.message)))
+
+      yield* bus.onNotice((notice) => {
+        if (notice._tag === "Wake") for (const { id, lanes } of notice.agents) wake(id, lanes)
+        if (notice._tag === "Interrupt") {
+          for (const entry of hosted.values()) if (entry.agentId === notice.agent) entry.handle?.interrupt(notice.tasks)
+        }
+      })
+
+      yield* directory.onChange((agent) => {
+        for (const entry of [...hosted.values()]) {
+          if (entry.agentId !== agent.id) continue
+          // A paused agent's tasks run to their end; one that is gone or scaled away hands over.
+          if (mayRun(agent, entry.index)) entry.handle?.reload(agent)
+          else leave(entry, agent.status === "maintenance" ? Duration.hours(24) : limits.handOverGrace)
+        }
+        if (agent.status === "active") wake(agent.id, [])
+      })
+
+      yield* placement.onChange(() => {
+        for (const entry of [...hosted.values()]) {
+          if (!placement.owns(entry.agentId, entry.index)) leave(entry, limits.handOverGrace)
+        }
+        fork(sweep)
+      })
+
+      yield* Effect.suspend(() => {
+        const slots = [...hosted.values()].flatMap(({ handle }) => (handle === undefined ? [] : [handle.slot]))
+        return slots.length === 0 ? Effect.void : Effect.ignore(ledger.heartbeat(slots))
+      }).pipe(Effect.schedule(Schedule.spaced(limits.heartbeatEvery)), Effect.forkScoped)
+
+      // Closing hands everything over: running tasks may end within the grace, the others are given back.
+      yield* Effect.addFinalizer(() =>
+        Effect.gen(function* () {
+          closing = true
+          for (const entry of hosted.values()) leave(entry, limits.handOverGrace)
+          yield* Effect.suspend(() => (hosted.size === 0 ? Effect.void : Effect.fail("open"))).pipe(
+            Effect.retry(Schedule.spaced("20 millis")),
+            Effect.timeoutOption(Duration.sum(limits.handOverGrace, Duration.seconds(3))),
+            Effect.ignore
+          )
+        })
+      )
+      yield* sweep
+
+      return AgentHost.of({
+        active: () => hosted.size,
+        load: () => {
+          let running = 0
+          let waiting = 0
+          for (const { handle } of hosted.values()) {
+            running += handle?.running() ?? 0
+            waiting += handle?.waiting() ?? 0
+          }
+          return { running, waiting }
+        }
+      })
+    })
+  )
+}

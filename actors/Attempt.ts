@@ -1,0 +1,144 @@
+/**
+ * Runs one attempt of a task: references replaced, the behaviour called in a scope of its own, its deadline kept, and
+ * whatever it comes to said as an `AttemptEnd`. It never fails, and it does not touch the task's state.
+ */
+import { Cause, Duration, Effect, Exit, JsonPointer, Schema } from "effect"
+import type { TaskOrder } from "../protocol/Dispatch.ts"
+import type { TaskProgress } from "../protocol/Task.ts"
+import { BehaviourFailure, type RunAttempt } from "./Behaviour.ts"
+import { Ledger } from "./ports/Ledger.ts"
+import * as Routing from "./Routing.ts"
+import type { AttemptEnd } from "./TaskLifecycle.ts"
+
+/** Longest text of an error that is kept, in characters. */
+const messageCharactersMax = 4_000
+
+/** `nowMillis` is when the attempt begins. Interruption comes out as `Stopped`. */
+export const run = (input: {
+  readonly order: TaskOrder
+  readonly number: number
+  readonly payload: Schema.Json | undefined
+  readonly behaviour: RunAttempt
+  readonly progress: (progress: TaskProgress) => Effect.Effect<void>
+  readonly nowMillis: number
+}) => {
+  const { order } = input
+  const configured = order.timeout_ms ?? Routing.defaults.timeoutMillis
+  const untilDeadline =
+    order.deadline === undefined ? Number.POSITIVE_INFINITY : Date.parse(order.deadline) - input.nowMillis
+  const timeoutMillis = Math.max(0, Math.min(configured, untilDeadline))
+  const timeout = Duration.millis(timeoutMillis)
+  return Effect.flatMap(resolved(order, input.payload ?? order.payload ?? null), (payload) =>
+    Effect.scoped(
+      input.behaviour({
+        taskId: order.id,
+        namespace: order.namespace,
+        graphId: order.graph_id,
+        name: order.name,
+        type: order.type,
+        number: input.number,
+        payload,
+        idempotencyKey: order.id,
+        timeout,
+        progress: input.progress
+      })
+    )
+  ).pipe(
+    Effect.map(returned),
+    Effect.timeoutOrElse({
+      duration: timeout,
+      orElse: () =>
+        Effect.succeed<AttemptEnd>({
+          _tag: "TimedOut",
+          afterMillis: timeoutMillis,
+          deadline: untilDeadline <= configured
+        })
+    }),
+    Effect.exit,
+    Effect.map((exit): AttemptEnd => (Exit.isSuccess(exit) ? exit.value : endOfCause(exit.cause)))
+  )
+}
+
+const returned = (data: Schema.Json): AttemptEnd => {
+  const text = JSON.stringify(data)
+  return text === undefined
+    ? { _tag: "Crashed", message: "the behaviour returned something that is not JSON" }
+    : {
+        _tag: "Returned",
+        data,
+        dataBytes: text.length <= 64 * 1024 ? text.length : new TextEncoder().encode(text).length
+      }
+}
+
+const endOfCause = (cause: Cause.Cause<BehaviourFailure>): AttemptEnd => {
+  const crash = cause.reasons.find(Cause.isDieReason)
+  if (crash !== undefined) {
+    const { defect } = crash
+    return {
+      _tag: "Crashed",
+      message: bounded(defect instanceof Error ? `${defect.name}: ${defect.message}` : String(defect))
+    }
+  }
+  const failure = cause.reasons.find(Cause.isFailReason)?.error
+  if (failure === undefined) return { _tag: "Stopped" }
+  return {
+    _tag: "Failed",
+    retryable: failure.retryable,
+    retryAfterMillis: failure.retryAfterMillis,
+    error: {
+      code: failure.code,
+      message: bounded(failure.message),
+      ...(failure.details !== undefined && { details: failure.details })
+    }
+  }
+}
+
+const bounded = (text: string) =>
+  text.length <= messageCharactersMax ? text : `${text.slice(0, messageCharactersMax)}... (${text.length} characters)`
+
+/** The payload with every `$result` reference replaced by that task's result data. */
+const resolved = (order: TaskOrder, payload: Schema.Json) => {
+  const ids = Routing.references(payload)
+  if (ids.size === 0) return Effect.succeed(payload)
+  return Effect.gen(function* () {
+    const ledger = yield* Ledger
+    const results = yield* ledger
+      .results(
+        order.namespace,
+        Array.from(ids, (id) => ({ id }))
+      )
+      .pipe(
+        Effect.mapError(
+          (error) => new BehaviourFailure({ code: "results_unavailable", message: error.message, retryable: true })
+        )
+      )
+    const data = new Map(results.map((result) => [result.id, result.data] as const))
+    const missing: Array<string> = []
+    const whole = Routing.replaceReferences(payload, ({ id, path }) => {
+      const value = pointed(data.get(id), path)
+      if (value === undefined) missing.push(`${id}${path}`)
+      return value ?? null
+    })
+    if (missing.length > 0) {
+      return yield* new BehaviourFailure({
+        code: "result_reference",
+        message: `the payload refers to results that are not there: ${missing.slice(0, 5).join(", ")}`,
+        retryable: false
+      })
+    }
+    return whole
+  })
+}
+
+/** The value that a JSON Pointer (RFC 6901) names; undefined when it names nothing. */
+const pointed = (value: Schema.Json | undefined, path: string): Schema.Json | undefined => {
+  if (value === undefined || path === "") return value
+  if (!path.startsWith("/")) return undefined
+  let at: unknown = value
+  for (const token of path.slice(1).split("/")) {
+    const key = JsonPointer.unescapeToken(token)
+    if (at === null || typeof at !== "object" || !Object.hasOwn(at, key)) return undefined
+    at = Reflect.get(at, key)
+  }
+  return Schema.is(Schema.Json)(at) ? at : undefined
+}

@@ -1,0 +1,63 @@
+/**
+ * Tells instances of queued tasks: puts orders on the bus and wakes hosts. What is lost here is found by the reconciler.
+ *
+ * One message carries what one commit queued for an agent and lane, in portions of what an instance can run at a time,
+ * so that no instance sits on work that another could do. Agents that are stopped are left alone: their tasks wait in
+ * the ledger.
+ */
+import { Clock, Context, Duration, Effect, Layer, Queue } from "effect"
+import { dispatchTasksMax } from "../protocol/Dispatch.ts"
+import type { AgentId } from "../protocol/Ids.ts"
+import type { TaskPriority } from "../protocol/Task.ts"
+import { AgentDirectory } from "./AgentDirectory.ts"
+import { Bus } from "./ports/Bus.ts"
+import { Ledger, type Ready } from "./ports/Ledger.ts"
+import { defaults } from "./Routing.ts"
+
+/** Least time between two wakes of an agent's lane from this node; far below the time after which instances hibernate. */
+export const WakeEvery = Context.Reference<Duration.Duration>("datamcp/actors/WakeEvery", {
+  defaultValue: () => Duration.seconds(3)
+})
+
+export class Dispatcher extends Context.Service<
+  Dispatcher,
+  { readonly dispatch: (ready: ReadonlyArray<Ready>) => Effect.Effect<void> }
+>()("datamcp/actors/Dispatcher") {
+  static readonly layer = Layer.effect(
+    Dispatcher,
+    Effect.gen(function* () {
+      const bus = yield* Bus
+      const ledger = yield* Ledger
+      const directory = yield* AgentDirectory
+      const clock = yield* Clock.Clock
+      const wakeEveryMillis = Duration.toMillis(yield* WakeEvery)
+      const woken = new Map<string, number>()
+
+      const dispatch = Effect.fnUntraced(function* (ready: ReadonlyArray<Ready>) {
+        const now = clock.currentTimeMillisUnsafe()
+        const wake = new Map<AgentId, Set<TaskPriority>>()
+        const orders = ready.flatMap(({ agentId, order }) => {
+          const agent = directory.byId(agentId)
+          if (agent !== undefined && agent.status !== "active") return []
+          const key = `${agentId}/${order.lane}`
+          if (now - (woken.get(key) ?? Number.NEGATIVE_INFINITY) >= wakeEveryMillis) {
+            woken.set(key, now)
+            const lanes = wake.get(agentId)
+            if (lanes === undefined) wake.set(agentId, new Set([order.lane]))
+            else lanes.add(order.lane)
+          }
+          const atATime = agent?.configuration.max_concurrent_tasks ?? defaults.concurrentTasks
+          return [{ agentId, order, tasksMax: Math.min(dispatchTasksMax, atATime) }]
+        })
+        if (orders.length === 0) return
+        yield* bus.dispatch(orders)
+        if (wake.size === 0) return
+        for (const [key, at] of woken) if (now - at >= wakeEveryMillis) woken.delete(key)
+        yield* bus.notify({ _tag: "Wake", agents: Array.from(wake, ([id, lanes]) => ({ id, lanes: [...lanes] })) })
+      })
+
+      yield* Queue.takeAll(ledger.ready).pipe(Effect.flatMap(dispatch), Effect.forever, Effect.forkScoped)
+      return Dispatcher.of({ dispatch })
+    })
+  )
+}

@@ -1,0 +1,87 @@
+/**
+ * The waiting room of an instance: orders that arrived and have not been claimed, by lane.
+ *
+ * Invariant: lanes share the slots 8 : 4 : 2 : 1 while all of them have work, so that none starves; within a lane the
+ * order is that of arrival. An order is held once, however often it is offered.
+ */
+import { priorities, type TaskPriority } from "../protocol/Task.ts"
+
+/** Share of each lane, from critical to low. */
+export const weights: { readonly [P in TaskPriority]: number } = { critical: 8, high: 4, normal: 2, low: 1 }
+
+export interface Lanes<A> {
+  /** False when the id is held already. */
+  readonly offer: (id: string, lane: TaskPriority, entry: A) => boolean
+  /** At most `count` entries, by weight. They are no longer held. */
+  readonly take: (count: number) => ReadonlyArray<A>
+  /** Takes all that is left, in no particular order. */
+  readonly clear: () => ReadonlyArray<A>
+  readonly size: () => number
+}
+
+interface Lane<A> {
+  readonly weight: number
+  /** Smooth weighted round robin: the lane with the most credit is next. */
+  credit: number
+  readonly held: Map<string, A>
+}
+
+/** An empty waiting room. Not safe to share between fibers that interleave inside one call; every call is synchronous. */
+export const make = <A>(): Lanes<A> => {
+  const lanes = new Map<TaskPriority, Lane<A>>(
+    priorities.map((priority) => [priority, { weight: weights[priority], credit: 0, held: new Map() }])
+  )
+  const holds = (id: string) => {
+    for (const lane of lanes.values()) if (lane.held.has(id)) return true
+    return false
+  }
+  const size = () => {
+    let total = 0
+    for (const lane of lanes.values()) total += lane.held.size
+    return total
+  }
+  const takeOne = (): A | undefined => {
+    let best: Lane<A> | undefined
+    let total = 0
+    for (const lane of lanes.values()) {
+      if (lane.held.size === 0) continue
+      lane.credit += lane.weight
+      total += lane.weight
+      if (best === undefined || lane.credit > best.credit) best = lane
+    }
+    if (best === undefined) return undefined
+    best.credit -= total
+    const next = best.held.entries().next()
+    if (next.done === true) return undefined
+    best.held.delete(next.value[0])
+    if (best.held.size === 0) best.credit = 0
+    return next.value[1]
+  }
+  return {
+    size,
+    offer: (id, priority, entry) => {
+      const lane = lanes.get(priority)
+      if (lane === undefined || holds(id)) return false
+      lane.held.set(id, entry)
+      return true
+    },
+    take: (count) => {
+      const taken: Array<A> = []
+      while (taken.length < count) {
+        const entry = takeOne()
+        if (entry === undefined) break
+        taken.push(entry)
+      }
+      return taken
+    },
+    clear: () => {
+      const all: Array<A> = []
+      for (const lane of lanes.values()) {
+        all.push(...lane.held.values())
+        lane.held.clear()
+        lane.credit = 0
+      }
+      return all
+    }
+  }
+}

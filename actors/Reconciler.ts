@@ -1,0 +1,111 @@
+/**
+ * Heals what messages and nodes lose: singletons that sweep the ledger in small batches, one of each in the cluster.
+ *
+ *   due        tasks whose run_at or retry has come         --> queued
+ *   deadlines  tasks whose deadline has passed              --> timeout
+ *   forgotten  agents with queued or running tasks          --> wake their hosts
+ *   orphans    running tasks of leases that fell silent     --> taken over
+ *   unassigned tasks that wait for an agent that can do them --> queued
+ *   tidy       tallies folded, idempotency keys forgotten, drained agents ended
+ *
+ * Each loop is silent when it did nothing, and goes again at once when its batch was full.
+ */
+import { Context, Duration, Effect, Layer } from "effect"
+import { AgentDirectory } from "./AgentDirectory.ts"
+import { AgentStore } from "./ports/AgentStore.ts"
+import { Bus } from "./ports/Bus.ts"
+import { Ledger } from "./ports/Ledger.ts"
+import { Placement } from "./ports/Placement.ts"
+
+export const ReconcilerLimits = Context.Reference<{
+  readonly dueEvery: Duration.Duration
+  readonly deadlinesEvery: Duration.Duration
+  readonly forgottenEvery: Duration.Duration
+  readonly tidyEvery: Duration.Duration
+  /** Silence of a lease after which its running tasks are taken over. */
+  readonly orphanAfter: Duration.Duration
+  /** Rows of one sweep. */
+  readonly batch: number
+}>("datamcp/actors/ReconcilerLimits", {
+  defaultValue: () => ({
+    dueEvery: Duration.millis(200),
+    deadlinesEvery: Duration.millis(500),
+    forgottenEvery: Duration.seconds(2),
+    tidyEvery: Duration.seconds(10),
+    orphanAfter: Duration.seconds(15),
+    batch: 500
+  })
+})
+
+/** Runs for as long as its scope; on other nodes it waits to take over. */
+export const layer = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const ledger = yield* Ledger
+    const bus = yield* Bus
+    const placement = yield* Placement
+    const directory = yield* AgentDirectory
+    const store = yield* AgentStore
+    const limits = yield* ReconcilerLimits
+
+    /** A loop that survives every failure: what cannot be done now is done next time. */
+    const loop = (name: string, every: Duration.Duration, sweep: Effect.Effect<number, { readonly message: string }>) =>
+      placement.singleton(
+        `reconciler/${name}`,
+        sweep.pipe(
+          Effect.catchCause((cause) => Effect.as(Effect.logDebug(`reconciler ${name} could not sweep`, cause), 0)),
+          Effect.flatMap((swept) => (swept >= limits.batch ? Effect.yieldNow : Effect.sleep(every))),
+          Effect.forever
+        )
+      )
+
+    const forgotten = Effect.gen(function* () {
+      const agents = yield* ledger.agentsWithWork(10_000)
+      const among = 500
+      for (let from = 0; from < agents.length; from += among) {
+        yield* bus.notify({
+          _tag: "Wake",
+          agents: agents.slice(from, from + among).map((id) => ({ id, lanes: [] }))
+        })
+      }
+      return 0
+    })
+
+    const deadlines = Effect.gen(function* () {
+      const { ended, running } = yield* ledger.expire(limits.batch)
+      for (const { agentId, id } of running) yield* bus.notify({ _tag: "Interrupt", agent: agentId, tasks: [id] })
+      return ended
+    })
+
+    const orphans = Effect.gen(function* () {
+      const leases = yield* ledger.orphans(limits.orphanAfter, limits.batch)
+      for (const lease of leases) {
+        yield* ledger.takeOver(lease)
+        yield* Effect.logWarning("tasks of a silent instance were queued again").pipe(
+          Effect.annotateLogs({ agent: lease.agentId, instance: lease.index })
+        )
+      }
+      return leases.length
+    })
+
+    const unassigned = Effect.gen(function* () {
+      let assigned = 0
+      for (const waiting of yield* ledger.withoutAgent(100)) {
+        const agent = yield* directory.forType(waiting.namespace, waiting.type)
+        if (agent !== undefined) assigned += yield* ledger.assign({ ...waiting, agentId: agent.id }, limits.batch)
+      }
+      return assigned
+    })
+
+    const tidy = Effect.gen(function* () {
+      const ended = yield* store.finishDrained(limits.batch)
+      return ended + (yield* ledger.tidy(10_000))
+    })
+
+    yield* loop("due", limits.dueEvery, ledger.queueDue(limits.batch))
+    yield* loop("deadlines", limits.deadlinesEvery, deadlines)
+    yield* loop("forgotten", limits.forgottenEvery, forgotten)
+    yield* loop("orphans", limits.forgottenEvery, orphans)
+    yield* loop("unassigned", limits.forgottenEvery, unassigned)
+    yield* loop("tidy", limits.tidyEvery, tidy)
+  })
+)

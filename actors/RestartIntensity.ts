@@ -1,0 +1,40 @@
+/**
+ * Decides, as a pure function, what a crash leads to: another start after a delay, or escalation when there were more
+ * than `crashesMax` within `window` (OTP's restart intensity).
+ */
+export interface RestartPolicy {
+  /** Crashes within the window that are still answered with a restart. */
+  readonly crashesMax: number
+  readonly windowMillis: number
+  /** Delay after the first crash of the window; doubles with each, up to `delayMaxMillis`. */
+  readonly delayMillis: number
+  readonly delayMaxMillis: number
+}
+
+/** For an instance that cannot start, and for the crashes of its tasks together. */
+export const restartPolicy: RestartPolicy = {
+  crashesMax: 20,
+  windowMillis: 60_000,
+  delayMillis: 100,
+  delayMaxMillis: 5_000
+}
+
+export interface Crashes {
+  /** Moments of the crashes that count, oldest first, in milliseconds. */
+  readonly at: ReadonlyArray<number>
+}
+
+export const noCrashes: Crashes = { at: [] }
+
+export const crashed = (
+  crashes: Crashes,
+  nowMillis: number,
+  policy: RestartPolicy
+): { readonly crashes: Crashes; readonly escalate: boolean; readonly delayMillis: number } => {
+  const at = [...crashes.at.filter((moment) => nowMillis - moment < policy.windowMillis), nowMillis]
+  return {
+    crashes: { at },
+    escalate: at.length > policy.crashesMax,
+    delayMillis: Math.min(policy.delayMaxMillis, policy.delayMillis * 2 ** Math.min(at.length - 1, 30))
+  }
+}

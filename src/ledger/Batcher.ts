@@ -1,0 +1,90 @@
+/**
+ * Groups single requests into batches without timers: while as many batches are in flight as there are workers, the
+ * next one gathers; when one is free it takes what is there at once. One fsync then serves many callers.
+ *
+ * Invariant: each request is answered exactly once, after its batch was; a batch that is refused for a mistake in one
+ * of its requests is halved until only that request is refused. It must not reorder requests of one batch.
+ */
+import { Deferred, Effect, Queue, type Scope } from "effect"
+
+export interface BatcherOptions<A, B, E> {
+  /** Most requests of one batch. */
+  readonly rowsMax: number
+  /** Most bytes of one batch, as `bytesOf` counts them; a larger request goes alone. */
+  readonly bytesMax: number
+  readonly bytesOf: (request: A) => number
+  /** Batches in flight at a time. */
+  readonly workers: number
+  /** Requests that may wait; more suspend their callers. */
+  readonly waitingMax: number
+  /** Answers a batch, in the order of its requests. */
+  readonly flush: (batch: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<B>, E>
+  /** Whether a failed batch may succeed without one of its requests. */
+  readonly isRefusal: (error: E) => boolean
+}
+
+interface Waiting<A, B, E> {
+  readonly request: A
+  readonly answer: Deferred.Deferred<B, E>
+}
+
+/** Starts the workers in the scope; they end with it, and requests that still wait are interrupted. */
+export const make = <A, B, E>(
+  options: BatcherOptions<A, B, E>
+): Effect.Effect<(request: A) => Effect.Effect<B, E>, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const waiting = yield* Queue.bounded<Waiting<A, B, E>>(options.waitingMax)
+
+    const answer = (batch: ReadonlyArray<Waiting<A, B, E>>): Effect.Effect<void> =>
+      options.flush(batch.map((entry) => entry.request)).pipe(
+        Effect.matchCauseEffect({
+          onSuccess: (answers) =>
+            Effect.sync(() => {
+              for (let index = 0; index < batch.length; index++) {
+                const entry = batch[index]
+                const value = answers[index]
+                if (entry === undefined) continue
+                Deferred.doneUnsafe(
+                  entry.answer,
+                  value === undefined ? Effect.die(new Error("a batch was answered in part")) : Effect.succeed(value)
+                )
+              }
+            }),
+          onFailure: (cause) => {
+            const refused = cause.reasons.some((reason) => reason._tag === "Fail" && options.isRefusal(reason.error))
+            if (refused && batch.length > 1) {
+              const middle = batch.length >> 1
+              return Effect.andThen(answer(batch.slice(0, middle)), answer(batch.slice(middle)))
+            }
+            return Effect.sync(() => {
+              for (const entry of batch) Deferred.doneUnsafe(entry.answer, Effect.failCause(cause))
+            })
+          }
+        })
+      )
+
+    /** The first request is waited for; whoever else became ready in the same turn of the event loop comes along. */
+    const gather = Effect.gen(function* () {
+      const first = yield* Queue.take(waiting)
+      yield* Effect.yieldNow
+      const batch = [first]
+      let bytes = options.bytesOf(first.request)
+      while (batch.length < options.rowsMax && bytes < options.bytesMax) {
+        const next = Queue.takeUnsafe(waiting)
+        if (next === undefined || next._tag === "Failure") break
+        batch.push(next.value)
+        bytes += options.bytesOf(next.value.request)
+      }
+      return batch
+    })
+
+    yield* Effect.replicateEffect(Effect.forkScoped(Effect.forever(Effect.flatMap(gather, answer))), options.workers, {
+      discard: true
+    })
+
+    return (request) =>
+      Effect.suspend(() => {
+        const entry: Waiting<A, B, E> = { request, answer: Deferred.makeUnsafe() }
+        return Effect.andThen(Queue.offer(waiting, entry), Deferred.await(entry.answer))
+      })
+  })

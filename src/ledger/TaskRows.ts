@@ -1,0 +1,170 @@
+/**
+ * Owns the translation between the ledger's statements and the actors' words: rows in, rows out, and the recorded facts
+ * as events. Rows come from our own SQL, so they are typed here once and trusted; no schema runs per row.
+ */
+import type { Schema } from "effect"
+import type { NewTask, RunningTask, Settlement, Slot } from "../../actors/ports/Ledger.ts"
+import { freightBytesMax, type TaskOrder } from "../../protocol/Dispatch.ts"
+import type { Event, EventType } from "../../protocol/Event.ts"
+import type { AgentId, GraphId, Namespace, TaskId, TaskType } from "../../protocol/Ids.ts"
+import type { TaskConfiguration, TaskPriority, TaskStatus } from "../../protocol/Task.ts"
+
+/** JSON of one row of `task_accept`. The payload is text already and is put in as it is. */
+export const acceptRow = (task: NewTask, ordinal: number, hasDependents: boolean): string => {
+  const row = JSON.stringify({
+    o: ordinal,
+    id: task.id,
+    namespace: task.namespace,
+    name: task.name,
+    type: task.type,
+    agent_id: task.agentId,
+    lane: task.lane,
+    max_attempts: task.maxAttempts,
+    at_most_once: task.atMostOnce || undefined,
+    open: task.dependencies.length || undefined,
+    dependents: hasDependents || undefined,
+    description: task.description,
+    parent_id: task.parentId,
+    graph_id: task.graphId,
+    graph_key: task.graphKey,
+    retry_of: task.retryOf,
+    run_at: task.runAt,
+    deadline: task.deadline,
+    actor: task.actor,
+    trace: task.trace,
+    key: task.idempotency?.key,
+    fingerprint: task.idempotency?.fingerprint
+  })
+  const parts = [row.slice(0, -1)]
+  if (task.payload !== undefined) parts.push(`"payload":${task.payload}`)
+  if (task.configuration !== undefined) parts.push(`"configuration":${task.configuration}`)
+  if (task.labels !== undefined) parts.push(`"labels":${task.labels}`)
+  if (task.metadata !== undefined) parts.push(`"metadata":${task.metadata}`)
+  return `${parts.join(",")}}`
+}
+
+/** JSON of the edges of `task_accept`. */
+export const dependencyRows = (tasks: ReadonlyArray<NewTask>): string =>
+  JSON.stringify(
+    tasks.flatMap((task) =>
+      task.dependencies.map((dependency) => ({
+        child: task.id,
+        parent: dependency.task_id,
+        on_ended: dependency.on === "ended",
+        required: dependency.required ?? true
+      }))
+    )
+  )
+
+const statusOf: { readonly [K in Settlement["_tag"]]: TaskStatus } = {
+  Completed: "completed",
+  Failed: "failed",
+  TimedOut: "timeout",
+  Retry: "pending",
+  Released: "queued"
+}
+
+const eventOf: { readonly [K in Settlement["_tag"]]: EventType } = {
+  Completed: "TaskCompleted",
+  Failed: "TaskFailed",
+  TimedOut: "TaskTimedOut",
+  Retry: "TaskRetried",
+  Released: "TaskQueued"
+}
+
+/** One row of `task_settle`. */
+export const settleRow = (slot: Slot, task: RunningTask, end: Settlement) => ({
+  id: task.id,
+  attempt: task.attempt,
+  epoch: slot.epoch,
+  status: statusOf[end._tag],
+  result:
+    end._tag === "Completed"
+      ? { success: true, data: end.data, execution_time_ms: end.executionMillis }
+      : end._tag === "Released"
+        ? undefined
+        : { success: false, error: end.error, execution_time_ms: end.executionMillis },
+  delay: end._tag === "Retry" ? end.delayMillis : undefined,
+  millis: end._tag === "Released" ? 0 : end.executionMillis
+})
+
+/** About how many bytes an end adds to a batch. */
+export const bytesOfEnd = (end: Settlement): number => (end._tag === "Completed" ? 300 + end.dataBytes : 600)
+
+/** The event that `task_settle` recorded for a row. */
+export const settleEvent = (end: Settlement): { readonly type: EventType; readonly data: Schema.Json } => ({
+  type: eventOf[end._tag],
+  data:
+    end._tag === "Completed"
+      ? { execution_time_ms: end.executionMillis }
+      : end._tag === "Released"
+        ? { released: true }
+        : end._tag === "Retry"
+          ? { execution_time_ms: end.executionMillis, error: { ...end.error }, delay_ms: end.delayMillis }
+          : { execution_time_ms: end.executionMillis, error: { ...end.error } }
+})
+
+/** A `task_change` as JSON or as columns. */
+export interface ChangeRow {
+  readonly id: TaskId
+  readonly namespace: Namespace
+  readonly number: number
+  readonly event: EventType
+  readonly at: string | Date
+  readonly status: TaskStatus
+  readonly agent_id: AgentId | null
+  readonly trace: string | null
+  readonly data: Schema.Json
+}
+
+export const changeEvent = (row: ChangeRow, actor: string): Event => ({
+  type: row.event,
+  kind: "task",
+  aggregate: row.id,
+  number: row.number,
+  at: typeof row.at === "string" ? row.at : row.at.toISOString(),
+  namespace: row.namespace,
+  actor,
+  trace: row.trace,
+  data: row.data
+})
+
+/** Columns from which an order is made; `t` is the task. */
+export const orderColumns = `t.id, t.namespace, t.name, t.type, t.lane, t.agent_id, t.graph_id, t.max_attempts, t.at_most_once,
+  t.configuration, t.trace, to_json(t.deadline) #>> '{}' as deadline,
+  case when octet_length(t.payload::text) <= ${freightBytesMax} then t.payload end as payload,
+  coalesce(octet_length(t.payload::text) > ${freightBytesMax}, false) as payload_behind`
+
+export interface OrderRow {
+  readonly id: TaskId
+  readonly namespace: Namespace
+  readonly name: string
+  readonly type: TaskType
+  readonly lane: TaskPriority
+  readonly agent_id: AgentId
+  readonly graph_id: GraphId | null
+  readonly max_attempts: number
+  readonly at_most_once: boolean
+  readonly configuration: TaskConfiguration | null
+  readonly trace: string | null
+  readonly deadline: string | null
+  readonly payload: Schema.Json | null
+  readonly payload_behind: boolean
+}
+
+export const orderOfRow = (row: OrderRow): TaskOrder => ({
+  id: row.id,
+  namespace: row.namespace,
+  name: row.name,
+  type: row.type,
+  lane: row.lane,
+  max_attempts: row.max_attempts,
+  ...(row.payload !== null && { payload: row.payload }),
+  ...(row.payload_behind && { payload_behind: true }),
+  ...(row.graph_id !== null && { graph_id: row.graph_id }),
+  ...(row.configuration?.timeout_ms !== undefined && { timeout_ms: row.configuration.timeout_ms }),
+  ...(row.configuration?.retry !== undefined && { retry: row.configuration.retry }),
+  ...(row.at_most_once && { at_most_once: true }),
+  ...(row.deadline !== null && { deadline: row.deadline }),
+  ...(row.trace !== null && { trace: row.trace })
+})
