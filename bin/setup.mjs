@@ -11,6 +11,7 @@ import { constants } from "node:os"
 import { delimiter, dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import { withInstallLock } from "./installLock.mjs"
+import { agrees } from "./lockfile.mjs"
 import { explainNpmFailure } from "./npmFailure.mjs"
 import { stop } from "./stop.mjs"
 
@@ -111,11 +112,7 @@ const linkNode = (node) => {
 /** @param {string} version `v20.1.2` */
 const major = (version) => Number(/v?(\d+)/.exec(version)?.[1] ?? 0)
 
-/**
- * npm notes what it has installed in node_modules/.package-lock.json, and only when it has finished.
- *
- * @param {boolean} development
- */
+/** @param {boolean} development */
 const isInstalled = (development) => {
   const wanted = readLock(join(root, "package-lock.json"))
   if (wanted === undefined) {
@@ -124,48 +121,18 @@ const isInstalled = (development) => {
       "Restore it (git checkout package-lock.json) and start again."
     )
   }
+  // npm notes here what it has installed, and only when it has finished.
   const installed = readLock(join(modules, ".package-lock.json"))
-  if (installed === undefined) return false
-  return Object.entries(wanted).every(([path, entry]) => {
-    if (path === "") return true
-    const found = installed[path]
-    if (found !== undefined) return isSame(found, entry)
-    return (entry.dev === true && !development) || isForOtherMachines(entry)
-  })
+  return installed !== undefined && agrees(wanted, installed, { platform: process.platform, arch: process.arch, development })
 }
 
-/**
- * @typedef {{ version?: string, integrity?: string, dev?: boolean, optional?: boolean, devOptional?: boolean, os?: string | string[], cpu?: string | string[], libc?: string[] }} LockEntry
- * @param {string} file
- * @returns {Record<string, LockEntry> | undefined}
- */
+/** @param {string} file */
 const readLock = (file) => {
   try {
     return JSON.parse(readFileSync(file, "utf8")).packages
   } catch {
     return undefined
   }
-}
-
-/**
- * The lockfile has no hash of a package for a platform that was out of reach when it was written.
- *
- * @param {LockEntry} found
- * @param {LockEntry} wanted
- */
-const isSame = (found, wanted) =>
-  found.version === wanted.version && (wanted.integrity === undefined || found.integrity === wanted.integrity)
-
-/**
- * Packages that npm skips here. One whose C library is named is left to npm's judgement.
- *
- * @param {LockEntry} entry
- */
-const isForOtherMachines = (entry) => {
-  if (entry.optional !== true && entry.devOptional !== true) return false
-  const { cpu, libc, os } = entry
-  if (os === undefined || cpu === undefined || libc !== undefined) return true
-  return ![os].flat().includes(process.platform) || ![cpu].flat().includes(process.arch)
 }
 
 const install = async () => {
