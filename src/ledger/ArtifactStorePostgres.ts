@@ -1,0 +1,158 @@
+/**
+ * Artifacts in Postgres: a row of facts and the content in pieces, written in one transaction.
+ *
+ * Content of any speed is gathered in a temporary file first, counted and hashed as it comes, so that a slow sender
+ * holds a file and never a transaction. Memory holds a piece at a time, of either direction. A reader of any speed
+ * asks for piece after piece; artifacts never change, so what it gets is one content.
+ */
+import { createHash } from "node:crypto"
+import { Effect, FileSystem, Layer, Option, Semaphore, Stream } from "effect"
+import type { PlatformError } from "effect/PlatformError"
+import { SqlClient } from "effect/sql"
+import type { SqlError } from "effect/sql/SqlError"
+import { ArtifactError, type ArtifactInfo, ArtifactStore } from "../../actors/ports/ArtifactStore.ts"
+import { UuidV7 } from "../../actors/UuidV7.ts"
+import { ArtifactId, type Namespace } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
+import { orUnavailable } from "./StoreUnavailable.ts"
+
+/** Size of a stored piece, in bytes. */
+export const pieceBytes = 1024 * 1024
+
+/** Artifacts of one node that are being written to Postgres at a time; others wait. */
+const writersMax = 4
+
+export const layer = Layer.effect(
+  ArtifactStore,
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const files = yield* FileSystem.FileSystem
+    const ids = yield* UuidV7
+    const writers = yield* Semaphore.make(writersMax)
+    const columns = sql.literal(artifactColumns)
+
+    const put = Effect.fn("ArtifactStore.put")(function* (input: {
+      readonly namespace: Namespace
+      readonly name: string
+      readonly contentType: string
+      readonly content: Stream.Stream<Uint8Array, ArtifactError>
+    }) {
+      const file = yield* files.makeTempFileScoped({ prefix: "datamcp-artifact-" }).pipe(Effect.mapError(fileFailed))
+      const { sha256, sizeBytes } = yield* gather(input.content, file)
+      const id = ArtifactId.make(ids.next())
+      const write = Effect.gen(function* () {
+        const [row] = yield* sql<ArtifactRow>`
+            insert into artifacts as a (id, namespace, name, content_type, size_bytes, sha256)
+            values (${id}, ${input.namespace}, ${input.name}, ${input.contentType}, ${sizeBytes}, ${sha256})
+            returning ${columns}
+          `
+        yield* files.stream(file, { chunkSize: pieceBytes, bytesToRead: sizeBytes }).pipe(
+          Stream.zipWithIndex,
+          Stream.runForEach(
+            ([piece, number]) =>
+              sql`insert into artifact_pieces (artifact_id, number, content) values (${id}, ${number}, ${piece})`
+          )
+        )
+        return row
+      })
+      const row = yield* write.pipe(sql.withTransaction, writers.withPermits(1), Effect.mapError(writeFailed))
+      return row === undefined ? yield* Effect.die(new Error("an inserted artifact did not come back")) : infoOf(row)
+    }, Effect.scoped)
+
+    /** Content into a file: refused as soon as it passes the limit. */
+    const gather = Effect.fnUntraced(function* (content: Stream.Stream<Uint8Array, ArtifactError>, file: string) {
+      const digest = createHash("sha256")
+      let sizeBytes = 0
+      yield* content.pipe(
+        Stream.mapEffect((bytes) => {
+          sizeBytes += bytes.length
+          if (sizeBytes > Limits.artifactBytesMax) return Effect.fail(tooLarge)
+          digest.update(bytes)
+          return Effect.succeed(bytes)
+        }),
+        Stream.run(files.sink(file)),
+        Effect.mapError((error) => (error._tag === "PlatformError" ? fileFailed(error) : error))
+      )
+      return { sha256: digest.digest(), sizeBytes }
+    })
+
+    const info = Effect.fn("ArtifactStore.info")(function* (namespace: Namespace, id: ArtifactId) {
+      const [row] = yield* sql<ArtifactRow>`
+        select ${columns} from artifacts a where a.id = ${id} and a.namespace = ${namespace}
+      `.pipe(orAway("ArtifactStore.info"))
+      return row === undefined ? yield* notFound(id) : infoOf(row)
+    })
+
+    const read = (namespace: Namespace, id: ArtifactId): Stream.Stream<Uint8Array, ArtifactError> =>
+      Stream.unwrap(
+        Effect.map(info(namespace, id), ({ sizeBytes }) =>
+          Stream.paginate({ number: 0, left: sizeBytes }, ({ left, number }) =>
+            left <= 0
+              ? Effect.succeed([[], Option.none<{ number: number; left: number }>()] as const)
+              : Effect.map(
+                  piece(id, number),
+                  (content) => [[content], Option.some({ number: number + 1, left: left - content.length })] as const
+                )
+          )
+        )
+      )
+
+    const piece = Effect.fnUntraced(function* (id: ArtifactId, number: number) {
+      const [row] = yield* sql<{ readonly content: Uint8Array }>`
+        select content from artifact_pieces where artifact_id = ${id} and number = ${number}
+      `.pipe(orAway("ArtifactStore.read"))
+      return row === undefined ? yield* notFound(id) : row.content
+    })
+
+    return ArtifactStore.of({ put, info, read })
+  })
+)
+
+const artifactColumns = `a.id, a.namespace, a.name, a.content_type, a.size_bytes::int as size_bytes,
+  encode(a.sha256, 'hex') as sha256,
+  to_char(a.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at`
+
+interface ArtifactRow {
+  readonly id: ArtifactId
+  readonly namespace: Namespace
+  readonly name: string
+  readonly content_type: string
+  readonly size_bytes: number
+  readonly sha256: string
+  readonly created_at: string
+}
+
+const infoOf = (row: ArtifactRow): ArtifactInfo => ({
+  id: row.id,
+  namespace: row.namespace,
+  name: row.name,
+  contentType: row.content_type,
+  sizeBytes: row.size_bytes,
+  sha256: row.sha256,
+  createdAt: row.created_at
+})
+
+const notFound = (id: ArtifactId) =>
+  Effect.fail(new ArtifactError({ reason: "not-found", message: `no artifact ${id}` }))
+
+const tooLarge = new ArtifactError({
+  reason: "too-large",
+  message: `an artifact has at most ${Limits.artifactBytesMax} bytes`
+})
+
+/** The disk for temporary files is full, or away. */
+const fileFailed = (error: PlatformError) =>
+  new ArtifactError({ reason: "unavailable", message: `temporary file: ${error.message}` })
+
+const orAway =
+  (operation: string) =>
+  <A, R>(effect: Effect.Effect<A, SqlError, R>) =>
+    Effect.mapError(
+      orUnavailable(operation)(effect),
+      ({ message }) => new ArtifactError({ reason: "unavailable", message })
+    )
+
+const writeFailed = (error: SqlError | PlatformError) =>
+  error._tag === "PlatformError"
+    ? fileFailed(error)
+    : new ArtifactError({ reason: "unavailable", message: error.reason.message })

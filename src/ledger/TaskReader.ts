@@ -1,0 +1,239 @@
+/**
+ * Tasks, their events and graphs as views, straight from Postgres: what a reader sees is what has been committed.
+ *
+ * Invariant: every query names the namespace, so a task of another one does not exist here. Every query is bounded: by
+ * a key, by an index that fits, or by the rows it may look at. It must not change anything.
+ */
+import { Context, Effect, Layer } from "effect"
+import { SqlClient } from "effect/sql"
+import type { Event } from "../../protocol/Event.ts"
+import type { AgentId, GraphId, Namespace, TaskId } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
+import type { Page } from "../../protocol/Page.ts"
+import type { InvalidInput } from "../../protocol/Problem.ts"
+import type { ListTasks } from "../../protocol/Query.ts"
+import type { Dependency, Graph, Task, TaskStatus } from "../../protocol/Task.ts"
+import { decodeCursor, encodeCursor } from "./Cursor.ts"
+import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
+import { conditionsOf, cursorScope, looksAtEveryRow } from "./TaskFilter.ts"
+import * as Views from "./TaskViews.ts"
+
+export const TaskReaderLimits = Context.Reference<{
+  /** Rows of one look through a namespace that no index narrows. */
+  readonly windowRows: number
+  /** Such looks of one call; then its page ends short. */
+  readonly windowsMax: number
+  /** Where counting stops, per status. */
+  readonly countedMax: number
+}>("datamcp/ledger/TaskReaderLimits", {
+  defaultValue: () => ({ windowRows: 20_000, windowsMax: 10, countedMax: 10_000 })
+})
+
+/** What decides whether somebody still has to wait for a task. */
+export interface TaskHead {
+  readonly status: TaskStatus
+  /** Number of its last event. */
+  readonly version: number
+  readonly graph_id: GraphId | null
+}
+
+export class TaskReader extends Context.Service<
+  TaskReader,
+  {
+    readonly get: (namespace: Namespace, id: TaskId) => Effect.Effect<Task | undefined, StoreUnavailable>
+    /** The same without payload, result and labels: cheap enough to ask often. */
+    readonly head: (namespace: Namespace, id: TaskId) => Effect.Effect<TaskHead | undefined, StoreUnavailable>
+    /**
+     * Newest first, without payload and result. A call looks at a bounded number of rows: a page may be short, even
+     * empty, while its cursor goes on.
+     */
+    readonly list: (
+      namespace: Namespace,
+      query: ListTasks
+    ) => Effect.Effect<Page<Task>, InvalidInput | StoreUnavailable>
+    /** Events with a number above `after`, oldest first. None for a task that does not exist. */
+    readonly events: (
+      namespace: Namespace,
+      id: TaskId,
+      options: { readonly after: number; readonly limit: number }
+    ) => Effect.Effect<ReadonlyArray<Event>, StoreUnavailable>
+    readonly graph: (namespace: Namespace, id: GraphId) => Effect.Effect<Graph | undefined, StoreUnavailable>
+    /** Dependencies of a task whose parents have not ended, or whose end has not been counted. */
+    readonly openDependencies: (
+      namespace: Namespace,
+      id: TaskId
+    ) => Effect.Effect<ReadonlyArray<Dependency>, StoreUnavailable>
+    /** Tasks of an agent that have not ended, at most `limit`, in no order. */
+    readonly openOf: (
+      namespace: Namespace,
+      agentId: AgentId,
+      limit: number
+    ) => Effect.Effect<ReadonlyArray<TaskId>, StoreUnavailable>
+    /** Tasks by status: exact up to 10,000 each; completed ones are looked for among the newest 200,000 tasks. */
+    readonly counts: (namespace: Namespace) => Effect.Effect<Record<TaskStatus, number>, StoreUnavailable>
+  }
+>()("datamcp/ledger/TaskReader") {
+  static readonly layer = Layer.effect(
+    TaskReader,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { countedMax, windowRows, windowsMax } = yield* TaskReaderLimits
+      const taskColumns = sql.literal(Views.taskColumns)
+      const listColumns = sql.literal(Views.listColumns)
+
+      const get = Effect.fn("TaskReader.get")((namespace: Namespace, id: TaskId) =>
+        sql<Views.TaskRow>`select ${taskColumns} from tasks t where t.id = ${id} and t.namespace = ${namespace}`.pipe(
+          Effect.map(([row]) => (row === undefined ? undefined : Views.taskOfRow(row))),
+          orUnavailable("TaskReader.get")
+        )
+      )
+
+      const head = Effect.fn("TaskReader.head")((namespace: Namespace, id: TaskId) =>
+        sql<TaskHead>`select status, version, graph_id from tasks where id = ${id} and namespace = ${namespace}`.pipe(
+          Effect.map(([row]) => row),
+          orUnavailable("TaskReader.head")
+        )
+      )
+
+      const list = Effect.fn("TaskReader.list")(function* (namespace: Namespace, query: ListTasks) {
+        const scope = cursorScope(namespace, query)
+        const limit = query.limit ?? Limits.pageEntriesDefault
+        const where = sql.and(conditionsOf(sql, namespace, query))
+        let below =
+          query.cursor === undefined
+            ? undefined
+            : yield* Effect.fromResult(decodeCursor(scope, query.cursor, positionPattern))
+        const found: Array<Task> = []
+        for (let window = 0; window < windowsMax; window++) {
+          const floor = looksAtEveryRow(query) ? yield* floorBelow(namespace, below) : undefined
+          const rows = yield* between(where, floor, below, limit + 1 - found.length)
+          found.push(...rows.map(Views.taskOfRow))
+          const last = found[limit - 1]
+          if (last !== undefined && found.length > limit) {
+            return { data: found.slice(0, limit), next_cursor: encodeCursor(scope, last.id) }
+          }
+          if (floor === undefined) return { data: found, next_cursor: null }
+          below = floor
+        }
+        return { data: found, next_cursor: below === undefined ? null : encodeCursor(scope, below) }
+      })
+
+      const between = (
+        where: ReturnType<typeof sql.and>,
+        floor: string | undefined,
+        below: string | undefined,
+        limit: number
+      ) =>
+        sql<Views.TaskRow>`
+          select ${listColumns} from tasks t
+          where ${sql.and([
+            where,
+            ...(floor === undefined ? [] : [sql`t.id >= ${floor}`]),
+            ...(below === undefined ? [] : [sql`t.id < ${below}`])
+          ])}
+          order by t.id desc limit ${limit}
+        `.pipe(orUnavailable("TaskReader.list"))
+
+      /** The id that is `windowRows` tasks further down; undefined when there are fewer. */
+      const floorBelow = (namespace: Namespace, below: string | undefined) =>
+        sql<{ readonly id: string }>`
+          select id from tasks t
+          where t.namespace = ${namespace} ${below === undefined ? sql.literal("") : sql`and t.id < ${below}`}
+          order by t.id desc offset ${windowRows - 1} limit 1
+        `.pipe(
+          Effect.map(([row]) => row?.id),
+          orUnavailable("TaskReader.list")
+        )
+
+      const events = Effect.fn("TaskReader.events")(
+        (namespace: Namespace, id: TaskId, options: { readonly after: number; readonly limit: number }) =>
+          sql<Views.EventRow>`
+            select ${sql.literal(Views.eventColumns)} from events e
+            where e.aggregate = ${id} and e.number > ${options.after} and e.namespace = ${namespace} and e.kind = 'task'
+            order by e.number limit ${options.limit}
+          `.pipe(orUnavailable("TaskReader.events"))
+      )
+
+      const graph = Effect.fn("TaskReader.graph")(
+        function* (namespace: Namespace, id: GraphId) {
+          const [found] = yield* sql<Views.GraphRow>`
+            select ${sql.literal(Views.graphColumns)} from graphs g where g.id = ${id} and g.namespace = ${namespace}
+          `
+          if (found === undefined) return undefined
+          const tasks = yield* sql<Views.GraphTaskRow>`
+            select ${sql.literal(Views.graphTaskColumns)} from tasks t
+            where t.graph_id = ${id} and t.namespace = ${namespace} and t.graph_key is not null
+            order by t.id limit ${Limits.graphTasksMax}
+          `
+          return Views.graphOfRows(found, tasks)
+        },
+        (effect) => orUnavailable("TaskReader.graph")(effect)
+      )
+
+      const openDependencies = Effect.fn("TaskReader.openDependencies")((namespace: Namespace, id: TaskId) =>
+        sql<Dependency>`
+          select d.parent_id as task_id, case when d.on_ended then 'ended' else 'completed' end as on, d.required
+          from task_dependencies d join tasks t on t.id = d.child_id
+          where d.child_id = ${id} and t.namespace = ${namespace} and not d.resolved
+          order by d.parent_id
+        `.pipe(orUnavailable("TaskReader.openDependencies"))
+      )
+
+      const openOf = Effect.fn("TaskReader.openOf")((namespace: Namespace, agentId: AgentId, limit: number) =>
+        sql<{ readonly id: TaskId }>`
+          select id from tasks
+          where agent_id = ${agentId} and namespace = ${namespace} and status in ('queued', 'running')
+          union all
+          select id from tasks
+          where agent_id = ${agentId} and namespace = ${namespace} and status in ('pending', 'paused')
+          limit ${limit}
+        `.pipe(
+          Effect.map((rows) => rows.map(({ id }) => id)),
+          orUnavailable("TaskReader.openOf")
+        )
+      )
+
+      /** Each status by the index that has it; `live` goes by way of the namespace's agents. */
+      const counts = Effect.fn("TaskReader.counts")((namespace: Namespace) => {
+        const counted = (from: ReturnType<typeof sql.and>) =>
+          sql`(select count(*)::int from (select 1 from ${from} limit ${countedMax}) counted)`
+        const of = (status: TaskStatus) =>
+          counted(sql`tasks t where t.namespace = ${namespace} and t.status = ${sql.literal(`'${status}'`)}`)
+        const live = (status: "queued" | "running") =>
+          counted(sql`
+            agents a join lateral (
+              select 1 from tasks t where t.agent_id = a.id and t.status = ${sql.literal(`'${status}'`)} limit ${countedMax}
+            ) live on true
+            where a.namespace = ${namespace} and a.status <> 'terminated'
+          `)
+        const completed = counted(sql`
+          (select t.status from tasks t where t.namespace = ${namespace} order by t.id desc limit ${windowRows * windowsMax}) newest
+          where newest.status = 'completed'
+        `)
+        return sql<Record<TaskStatus, number>>`
+          select ${of("pending")} as pending, ${live("queued")} as queued, ${live("running")} as running,
+            ${of("paused")} as paused, ${completed} as completed, ${of("failed")} as failed,
+            ${of("timeout")} as timeout, ${of("cancelled")} as cancelled
+        `.pipe(
+          Effect.map(([row]) => row ?? none),
+          orUnavailable("TaskReader.counts")
+        )
+      })
+
+      return TaskReader.of({ get, head, list, events, graph, openDependencies, openOf, counts })
+    })
+  )
+}
+
+const positionPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/u
+
+const none: Record<TaskStatus, number> = {
+  pending: 0,
+  queued: 0,
+  running: 0,
+  paused: 0,
+  completed: 0,
+  failed: 0,
+  timeout: 0,
+  cancelled: 0
+}

@@ -1,0 +1,90 @@
+/**
+ * Owns the columns that views of tasks, graphs and events are read with, and what becomes of a row. Names of columns are
+ * those of the wire, so a row is a view but for what is absent rather than null. Rows come from our own SQL: typed here
+ * once and trusted, no schema runs per row.
+ */
+import type { Schema } from "effect"
+import type { Event } from "../../protocol/Event.ts"
+import type { GraphKey } from "../../protocol/Ids.ts"
+import type { Dependency, Graph, Task, TaskConfiguration, TaskError } from "../../protocol/Task.ts"
+
+/** A column of Postgres's clock as RFC 3339 in UTC with microseconds, whatever the session's time zone. */
+const utc = (column: string, name: string) =>
+  `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${name}`
+
+/** `t` is the task. */
+const summaryColumns = `t.id, t.namespace, t.name, t.type, t.description, t.agent_id, t.status, t.waiting_for,
+  t.lane as priority, t.configuration, t.progress, t.parent_id, t.graph_id, t.graph_key, t.retry_of,
+  ${utc("t.run_at", "run_at")}, ${utc("t.deadline", "deadline")}, t.labels, t.metadata, t.attempt, t.max_attempts,
+  ${utc("t.created_at", "created_at")}, ${utc("t.started_at", "started_at")},
+  ${utc("t.completed_at", "completed_at")}, t.version`
+
+/** A task as a list shows it. */
+export const listColumns = `${summaryColumns}, null as result, false as has_payload, null as payload, null as dependencies`
+
+/** A whole task. A payload of JSON `null` is not the absence of one. */
+export const taskColumns = `${summaryColumns}, t.result, t.payload is not null as has_payload, t.payload, (
+    select json_agg(json_build_object('task_id', d.parent_id, 'on', case when d.on_ended then 'ended' else 'completed' end,
+      'required', d.required) order by d.parent_id)
+    from task_dependencies d where d.child_id = t.id
+  ) as dependencies`
+
+type Absent = "description" | "payload" | "configuration" | "dependencies" | "labels" | "metadata"
+
+export interface TaskRow extends Omit<Task, Absent> {
+  readonly description: string | null
+  readonly configuration: TaskConfiguration | null
+  readonly has_payload: boolean
+  readonly payload: Schema.Json
+  readonly dependencies: ReadonlyArray<Dependency> | null
+  readonly labels: Task["labels"] | null
+  readonly metadata: Task["metadata"] | null
+}
+
+export const taskOfRow = (row: TaskRow): Task => {
+  const { configuration, dependencies, description, has_payload, labels, metadata, payload, ...rest } = row
+  return {
+    ...rest,
+    ...(description !== null && { description }),
+    ...(has_payload && { payload }),
+    ...(dependencies !== null && { dependencies }),
+    configuration: configuration ?? {},
+    labels: labels ?? {},
+    metadata: metadata ?? {}
+  }
+}
+
+/** `e` is the event. */
+export const eventColumns = `e.type, e.kind, e.aggregate, e.number, ${utc("e.at", "at")}, e.namespace, e.actor, e.trace, e.data`
+
+export type EventRow = Event
+
+/** `g` is the graph. */
+export const graphColumns = `g.id, g.namespace, g.name, ${utc("g.created_at", "created_at")}`
+
+export type GraphRow = Pick<Graph, "id" | "namespace" | "name" | "created_at">
+
+/**
+ * A task as its graph shows it. A result is looked into only where that is safe: Postgres cannot take apart a JSON
+ * document that holds the escape of a NUL character.
+ */
+export const graphTaskColumns = `t.id, t.graph_key as key, t.name, t.type, t.agent_id, t.status, t.waiting_for, t.attempt,
+  t.progress,
+  case when t.status <> 'completed' and strpos(t.result::text, '\\u0000') = 0 then t.result -> 'error' end as error,
+  case when strpos(t.result::text, '\\u0000') = 0 then (t.result ->> 'execution_time_ms')::float8 end as execution_time_ms,
+  array(
+    select p.graph_key from task_dependencies d join tasks p on p.id = d.parent_id
+    where d.child_id = t.id and p.graph_id = t.graph_id order by p.id
+  ) as dependencies`
+
+export interface GraphTaskRow extends Omit<Graph["tasks"][number], "error" | "dependencies"> {
+  readonly error: TaskError | null
+  readonly dependencies: ReadonlyArray<GraphKey>
+}
+
+export const graphOfRows = (graph: GraphRow, tasks: ReadonlyArray<GraphTaskRow>): Graph => {
+  const counts: Record<string, number> = {}
+  for (const { status } of tasks) counts[status] = (counts[status] ?? 0) + 1
+  const open = ["pending", "queued", "running", "paused"].some((status) => counts[status] !== undefined)
+  return { ...graph, counts, ended: !open, tasks }
+}
