@@ -1,0 +1,66 @@
+/** What Prometheus reads: every figure under its name, with its meaning, from the start. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Metric } from "effect"
+import * as Metrics from "../../protocol/Metrics.ts"
+import { layer, prometheusText } from "../../src/observability/ProcessMetrics.ts"
+
+const own = Effect.provideService(Metric.MetricRegistry, new Map())
+
+describe("the Prometheus text", () => {
+  it.effect("shows every metric without labels before it first changes", () =>
+    Effect.gen(function* () {
+      const text = yield* prometheusText
+      for (const entry of Metrics.catalogue.filter(({ labels }) => labels.length === 0)) {
+        expect(text).toContain(`# HELP ${entry.name} ${entry.help}`)
+        expect(text).toContain(`# TYPE ${entry.name} ${entry.type}`)
+      }
+    }).pipe(Effect.provide(layer({ version: "1.2.3" })), own)
+  )
+
+  it.effect("tells memory, CPU, uptime, lag and version of the process", () =>
+    Effect.gen(function* () {
+      const text = yield* prometheusText
+      const value = (line: string) =>
+        Number(
+          text
+            .split("\n")
+            .find((found) => found.startsWith(`${line} `))
+            ?.split(" ")[1]
+        )
+      expect(value('datamcp_process_memory_bytes{kind="resident"}')).toBeGreaterThan(10_000_000)
+      expect(value('datamcp_process_cpu_seconds_total{mode="user"}')).toBeGreaterThan(0)
+      expect(value("datamcp_process_uptime_seconds")).toBeGreaterThan(0)
+      expect(value('datamcp_event_loop_lag_seconds{quantile="0.99"}')).toBeGreaterThanOrEqual(0)
+      expect(text).toContain(`datamcp_build_info{version="1.2.3",node_version="${process.versions.node}"} 1`)
+    }).pipe(Effect.provide(layer({ version: "1.2.3" })), own)
+  )
+
+  it.effect("counts what parts count, each label a series of its own, units left out", () =>
+    Effect.gen(function* () {
+      yield* Metric.update(Metrics.tasksAccepted, 3)
+      yield* Metric.update(Metrics.taskEnds({ outcome: "completed" }), 2)
+      yield* Metric.update(Metrics.taskEnds({ outcome: "retry" }), 1)
+      yield* Metric.update(Metrics.acceptSeconds, 0.003)
+      const text = yield* prometheusText
+      expect(text).toContain("datamcp_tasks_accepted_total 3\n")
+      expect(text).toContain('datamcp_task_ends_total{outcome="completed"} 2\n')
+      expect(text).toContain('datamcp_task_ends_total{outcome="retry"} 1\n')
+      expect(text).toContain('datamcp_accept_seconds_bucket{le="0.005"} 1\n')
+      expect(text).toContain('datamcp_accept_seconds_bucket{le="0.0025"} 0\n')
+    }).pipe(own)
+  )
+})
+
+describe("the catalogue", () => {
+  it("names each metric once, by the rules of Prometheus", () => {
+    const names = Metrics.catalogue.map(({ name }) => name)
+    expect(new Set(names).size).toBe(names.length)
+    for (const { help, labels, name, type, unit } of Metrics.catalogue) {
+      expect(name).toMatch(/^datamcp_[a-z_]+$/u)
+      expect(name.endsWith("_total")).toBe(type === "counter")
+      expect(unit === "seconds" && type !== "counter" ? name.endsWith("_seconds") : true).toBe(true)
+      expect(help).toMatch(/^[A-Z0-9]/u)
+      expect(labels).not.toContain("namespace")
+    }
+  })
+})
