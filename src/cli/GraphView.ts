@@ -103,8 +103,20 @@ const percentageWidth = 5
 const columnsFor = (tasks: ReadonlyArray<GraphTask>, seen: GraphSeen, width: number): Columns => {
   const widest = (texts: ReadonlyArray<string>, most: number) =>
     Math.min(most, Math.max(0, ...texts.map(CliOutput.displayWidth)))
-  const key = Math.min(widest(tasks.map((task) => task.key), 32), Math.max(8, width - 20))
-  const agent = width < 70 ? 0 : widest(tasks.map((task) => agentOf(task, seen)), 20)
+  const key = Math.min(
+    widest(
+      tasks.map((task) => task.key),
+      32
+    ),
+    Math.max(8, width - 20)
+  )
+  const agent =
+    width < 70
+      ? 0
+      : widest(
+          tasks.map((task) => agentOf(task, seen)),
+          20
+        )
   const left = width - 2 - key - 2 - (agent === 0 ? 0 : agent + 2) - percentageWidth
   const bar = left < 6 ? 0 : Math.min(24, left < 40 ? left : Math.floor(left / 2))
   return { key, agent, bar, note: Math.max(0, left - bar - 2) }

@@ -55,7 +55,11 @@ export const printable = (text: string): string =>
     .replace(unprintable, (found) => `\\u{${(found.codePointAt(0) ?? 0).toString(16)}}`)
 
 /** As `printable`, but keeps line breaks: for texts of several lines such as a report. */
-export const printableLines = (text: string): string => text.split(/\r\n|\n|\r/u).map(printable).join("\n")
+export const printableLines = (text: string): string =>
+  text
+    .split(/\r\n|\n|\r/u)
+    .map(printable)
+    .join("\n")
 
 const segments = new Intl.Segmenter()
 

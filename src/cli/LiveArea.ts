@@ -44,13 +44,17 @@ export const make = Effect.gen(function* () {
 
   const oneFrameAtATime = yield* Semaphore.make(1)
 
-  const redraw = Effect.fnUntraced(function* (size: Size, above = "") {
-    const { lines, render } = yield* Ref.get(shown)
-    const next = render(size)
-    const text = above === "" ? next : [...above.split("\n"), ...next]
-    yield* Ref.set(shown, { lines: next, render })
-    yield* screen.write(frame(lines, text, size.columns))
-  }, oneFrameAtATime.withPermit, Effect.uninterruptible)
+  const redraw = Effect.fnUntraced(
+    function* (size: Size, above = "") {
+      const { lines, render } = yield* Ref.get(shown)
+      const next = render(size)
+      const text = above === "" ? next : [...above.split("\n"), ...next]
+      yield* Ref.set(shown, { lines: next, render })
+      yield* screen.write(frame(lines, text, size.columns))
+    },
+    oneFrameAtATime.withPermit,
+    Effect.uninterruptible
+  )
 
   yield* Effect.acquireRelease(screen.write(hideCursor), () => screen.write(showCursor))
   const sizes = yield* screen.sizes

@@ -27,7 +27,7 @@ export class Screen extends Context.Service<
     /** A new size each time the terminal changes it. */
     readonly sizes: Effect.Effect<Stream.Stream<Size>, never, Scope.Scope>
     /** To standard output, as it is, in one write. */
-    readonly write: (text: string) => Effect.Effect<void>
+    readonly write: (text: string | Uint8Array) => Effect.Effect<void>
     /** To standard error, as it is, in one write. */
     readonly writeError: (text: string) => Effect.Effect<void>
   }
@@ -60,7 +60,7 @@ const known = (size: Size): Size => ({ columns: size.columns || 80, rows: size.r
 const showsUnicode = (environment: NodeJS.ProcessEnv) =>
   /utf-?8/iu.test(environment["LC_ALL"] || environment["LC_CTYPE"] || environment["LANG"] || "")
 
-const toStream = (stream: NodeJS.WriteStream, text: string) =>
+const toStream = (stream: NodeJS.WriteStream, text: string | Uint8Array) =>
   Effect.callback<void>((resume) => {
     stream.write(text, () => resume(Effect.void))
   })

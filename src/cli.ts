@@ -1,0 +1,78 @@
+/**
+ * The program `datamcp`: its commands, put together and run.
+ *
+ * Thin on purpose: grammar and behaviour of each command stand in `src/cli/`. What starts a platform is loaded only by the
+ * commands that do, so that the others start fast.
+ */
+import { existsSync } from "node:fs"
+import { resolve } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { Effect, Layer, Result } from "effect"
+import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
+import manifest from "../package.json" with { type: "json" }
+import { agents } from "./cli/agents.ts"
+import { artifacts } from "./cli/artifacts.ts"
+import { CliEnvironment } from "./cli/CliEnvironment.ts"
+import { usage } from "./cli/CliFailure.ts"
+import { doctor } from "./cli/doctor.ts"
+import { Json, Key, Url } from "./cli/flags.ts"
+import { graphs } from "./cli/graphs.ts"
+import { keys } from "./cli/keys.ts"
+import { Output } from "./cli/Output.ts"
+import { presenter, told } from "./cli/Presentation.ts"
+import { Screen } from "./cli/Screen.ts"
+import { status } from "./cli/status.ts"
+import { tasks } from "./cli/tasks.ts"
+import { readAll } from "./config/Variable.ts"
+import { clientVariables, serverVariables } from "./config/Variables.ts"
+
+const datamcp = Command.make("datamcp").pipe(
+  Command.withDescription(
+    "Runs fleets of AI and data agents as supervised actors.\n\n" +
+      "  Exit codes: 0 it is done; 1 refused, or what was awaited did not complete; 2 wrong usage;\n" +
+      "  3 no server, or no valid key; 130 stopped by Ctrl-C."
+  ),
+  Command.withSubcommands([
+    { group: "Platform", commands: [status, doctor, keys] },
+    { group: "Work", commands: [agents, tasks, graphs, artifacts] }
+  ]),
+  Command.provide(Output.layer),
+  Command.withGlobalFlags([Json, Url, Key])
+)
+
+/** The folder `.datamcp` here, or, where there is none, that of this copy of the program. */
+const dataFolder = (named: string) => {
+  const here = resolve(named)
+  const isDefault = named === serverVariables.dataFolder.default
+  return isDefault && !existsSync(here) ? fileURLToPath(new URL("../.datamcp", import.meta.url)) : here
+}
+
+const environment = Layer.effect(
+  CliEnvironment,
+  Effect.suspend(() => {
+    const read = readAll({ ...clientVariables, dataFolder: serverVariables.dataFolder }, process.env)
+    return Result.isSuccess(read)
+      ? Effect.succeed({ ...read.success, dataFolder: dataFolder(read.success.dataFolder) })
+      : Effect.fail(usage(read.failure.join("\n")))
+  })
+)
+
+// Before the grammar has been read, and so also when it is broken.
+const json = process.argv.includes("--json")
+
+told(
+  Command.run(datamcp, { version: manifest.version, renderErrors: true }).pipe(
+    Effect.provideService(CliConfig.CliConfig, {
+      builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions]
+    }),
+    Effect.provideService(CliOutput.Presenter, presenter(json)),
+    Effect.provide(environment)
+  ),
+  json
+).pipe(
+  Effect.provide(Screen.layer),
+  Effect.provide(NodeServices.layer),
+  NodeRuntime.runMain({ disableErrorReporting: true })
+)

@@ -1,0 +1,15 @@
+/**
+ * What the environment tells the command line. Read and checked by `config.ts`; given in by the program's entry.
+ */
+import { Context, type Redacted } from "effect"
+
+export class CliEnvironment extends Context.Service<
+  CliEnvironment,
+  {
+    /** Of the platform to talk to. */
+    readonly url: string | undefined
+    readonly apiKey: Redacted.Redacted | undefined
+    /** Absolute path of the folder where a platform on this machine keeps its files. */
+    readonly dataFolder: string
+  }
+>()("datamcp/cli/CliEnvironment") {}

@@ -1,0 +1,104 @@
+/**
+ * `datamcp graphs`: run a file of tasks that name each other, and look at one.
+ */
+import { Effect, Record } from "effect"
+import { Argument, Command, Flag } from "effect/cli"
+import { GraphId } from "../../protocol/Ids.ts"
+import { type AcceptedGraph, SubmitGraph } from "../../protocol/Task.ts"
+import { untilGraphEnds } from "./Await.ts"
+import { Client } from "./Client.ts"
+import { notCompleted } from "./CliFailure.ts"
+import { agentNames } from "./Follow.ts"
+import * as GraphView from "./GraphView.ts"
+import * as Ink from "./Ink.ts"
+import { decodeCommand, readJsonFile } from "./input.ts"
+import { Output } from "./Output.ts"
+import { againIfAnswerWasLost } from "./submitTask.ts"
+
+const id = Argument.String("id").pipe(Argument.withSchema(GraphId), Argument.withDescription("Id of the graph"))
+
+const run = Command.make(
+  "run",
+  {
+    file: Argument.String("file").pipe(Argument.withDescription("JSON file with the graph; - for standard input")),
+    detach: Flag.Boolean("detach").pipe(
+      Flag.withAlias("d"),
+      Flag.withDefault(false),
+      Flag.withDescription("Come back once it is accepted instead of following it to its end")
+    ),
+    name: Flag.String("name").pipe(Flag.withDescription("Instead of the name in the file"), Flag.optional),
+    idempotencyKey: Flag.String("idempotency-key").pipe(
+      Flag.withDescription("The same key gives the same graph; a fresh one if not given"),
+      Flag.optional
+    )
+  },
+  Effect.fn("graphs.run")(function* (given) {
+    const client = yield* Client
+    const output = yield* Output
+    const file = yield* decodeCommand(SubmitGraph, yield* readJsonFile(given.file), given.file)
+    const payload = {
+      idempotency_key: crypto.randomUUID(),
+      ...file,
+      ...Record.getSomes({ name: given.name, idempotency_key: given.idempotencyKey })
+    }
+    const accepted = yield* againIfAnswerWasLost(client.graphs.submit({ payload, headers: {} }))
+    if (given.detach) return yield* output.answer(accepted, showAccepted)
+    yield* awaitGraph(accepted.id)
+  })
+).pipe(
+  Command.provide(Client.layer),
+  Command.withDescription("Submit a graph of tasks and follow it to its end; exit code 1 unless every task completed"),
+  Command.withExamples([
+    { command: "datamcp graphs run examples/graphs/greeting.json", description: "Watch a small graph run" },
+    { command: "datamcp graphs run graph.json --detach --json", description: "Only its ids, for a script" }
+  ])
+)
+
+const showAccepted = (graph: AcceptedGraph, ink: Ink.Ink) =>
+  [
+    `graph ${graph.id}${graph.duplicate ? "  (submitted before with this idempotency key)" : ""}`,
+    Ink.table(["TASK", "ID"], Object.entries(graph.tasks), ink)
+  ].join("\n")
+
+/** Follows a graph, shows how it ended as the one answer, and fails unless all of it completed. */
+const awaitGraph = Effect.fnUntraced(function* (graphId: GraphId) {
+  const output = yield* Output
+  const seen = yield* untilGraphEnds(graphId)
+  yield* output.answer(seen.graph, (_, ink) => `\n${GraphView.outcome(seen, ink)}`)
+  yield* failUnlessAllCompleted(seen)
+})
+
+const failUnlessAllCompleted = ({ graph }: GraphView.GraphSeen) => {
+  const others = graph.tasks.filter((task) => task.status !== "completed")
+  return others.length === 0
+    ? Effect.void
+    : Effect.fail(notCompleted(`${GraphView.sum(graph)}: graph ${graph.id} did not complete.`))
+}
+
+const get = Command.make(
+  "get",
+  {
+    id,
+    watch: Flag.Boolean("watch").pipe(
+      Flag.withAlias("w"),
+      Flag.withDefault(false),
+      Flag.withDescription("Follow it to its end; exit code 1 unless every task completed")
+    )
+  },
+  Effect.fn("graphs.get")(function* (given) {
+    if (given.watch) return yield* awaitGraph(given.id)
+    const client = yield* Client
+    const output = yield* Output
+    const graph = yield* client.graphs.get({ params: { id: given.id } })
+    const names = yield* (yield* agentNames)(graph)
+    const seen: GraphView.GraphSeen = { graph, agentNames: names, runningMillis: new Map() }
+    yield* output.answer(graph, (_, ink) =>
+      [GraphView.title(graph), GraphView.outcome(seen, ink), GraphView.sum(graph)].join("\n")
+    )
+  })
+).pipe(Command.provide(Client.layer), Command.withDescription("Show a graph and the state of its tasks"))
+
+export const graphs = Command.make("graphs").pipe(
+  Command.withDescription("Run tasks that depend on each other"),
+  Command.withSubcommands([run, get])
+)

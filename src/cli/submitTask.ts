@@ -1,0 +1,144 @@
+/**
+ * `datamcp tasks submit`: a task from flags, from a file, or from both.
+ */
+import { Effect, Option, Record, Schedule } from "effect"
+import { Argument, Command, Flag } from "effect/cli"
+import { HttpClientError } from "effect/http"
+import * as Limits from "../../protocol/Limits.ts"
+import { type AcceptedTask, priorities, SubmitTask } from "../../protocol/Task.ts"
+import { awaitAndShow } from "./Await.ts"
+import { Client } from "./Client.ts"
+import { decodeCommand, millisFlag, readJson, readObject } from "./input.ts"
+import { Output } from "./Output.ts"
+
+const text = (name: string, description: string) =>
+  Flag.String(name).pipe(Flag.withDescription(description), Flag.optional)
+
+export const wait = Flag.Boolean("wait").pipe(
+  Flag.withDefault(false),
+  Flag.withDescription("Stay until it has ended; exit code 1 unless it completed")
+)
+
+const flags = {
+  type: Argument.String("type").pipe(
+    Argument.withDescription("Kind of work, such as echo or http.fetch; not needed with an agent that can do one only"),
+    Argument.optional
+  ),
+  agent: text("agent", "Agent that shall do it, by name or id").pipe(Flag.withAlias("a")),
+  payload: text("payload", "JSON, @file, or - for standard input").pipe(Flag.withAlias("p")),
+  name: text("name", "What people call it"),
+  priority: Flag.Literals("priority", priorities).pipe(
+    Flag.withDescription("Lane; normal if not given"),
+    Flag.optional
+  ),
+  timeout: millisFlag("timeout").pipe(Flag.withDescription("Longest run of one attempt"), Flag.optional),
+  attempts: Flag.Int("attempts").pipe(Flag.withDescription("Most attempts, the first included"), Flag.optional),
+  runAt: text("run-at", "Earliest start, RFC 3339"),
+  deadline: text("deadline", "When it ends whatever it is doing, RFC 3339"),
+  after: Flag.String("after").pipe(
+    Flag.withDescription("Id of a task that must complete first; may be repeated"),
+    Flag.between(0, Limits.dependenciesMax)
+  ),
+  label: Flag.KeyValuePair("label").pipe(Flag.withDescription("key=value; may be repeated"), Flag.optional),
+  file: text("file", "The whole task as JSON (- for standard input); other flags replace its fields").pipe(
+    Flag.withAlias("f")
+  ),
+  idempotencyKey: text(
+    "idempotency-key",
+    `The same key gives the same task for ${Limits.idempotencyKeyHours} h; a fresh one if not given`
+  ),
+  wait
+}
+
+type Flags = Command.Command.Config.Infer<typeof flags>
+
+const commandFrom = Effect.fnUntraced(function* (given: Flags) {
+  const file = Option.isSome(given.file) ? yield* readObject(given.file.value) : {}
+  const payload = Option.isSome(given.payload) ? yield* readJson("payload", given.payload.value) : undefined
+  const base = yield* decodeCommand(
+    SubmitTask,
+    file,
+    Option.getOrElse(given.file, () => "The task")
+  )
+  const fields = Record.getSomes<string, unknown>({
+    type: given.type,
+    agent: given.agent,
+    name: given.name,
+    priority: given.priority,
+    run_at: given.runAt,
+    deadline: given.deadline,
+    labels: given.label,
+    idempotency_key: given.idempotencyKey,
+    payload: Option.fromUndefinedOr(payload),
+    dependencies: given.after.length === 0 ? Option.none() : Option.some(given.after.map((task_id) => ({ task_id })))
+  })
+  const configuration = {
+    ...base.configuration,
+    ...Record.getSomes<string, unknown>({
+      timeout_ms: given.timeout,
+      retry: Option.map(given.attempts, (max_attempts) => ({ ...base.configuration?.retry, max_attempts }))
+    })
+  }
+  const fresh = yield* Effect.sync(() => crypto.randomUUID())
+  return yield* decodeCommand(
+    SubmitTask,
+    {
+      idempotency_key: fresh,
+      ...base,
+      ...fields,
+      ...(Object.keys(configuration).length === 0 ? {} : { configuration })
+    },
+    "The task"
+  )
+})
+
+/** A submission with an idempotency key may be sent again when its answer was lost (G2). */
+export const againIfAnswerWasLost = <A, E, R>(submission: Effect.Effect<A, E, R>) =>
+  Effect.retry(submission, {
+    schedule: Schedule.spaced("500 millis"),
+    times: 3,
+    while: (error) =>
+      HttpClientError.isHttpClientError(error) && error.reason._tag === "TransportError" && wasCut(error)
+  })
+
+/** The connection stood and was cut: unlike a refused one, the request may have been heard. */
+const wasCut = (error: HttpClientError.HttpClientError) => /ECONNRESET|UND_ERR_SOCKET|EPIPE/u.test(codeOf(error))
+
+const codeOf = (error: unknown): string => {
+  for (let cause = error, depth = 0; depth < 6 && typeof cause === "object" && cause !== null; depth++) {
+    if ("code" in cause) return String(cause.code)
+    cause = "cause" in cause ? cause.cause : "reason" in cause ? cause.reason : undefined
+  }
+  return ""
+}
+
+export const submit = Command.make(
+  "submit",
+  flags,
+  Effect.fn("tasks.submit")(function* (given) {
+    const client = yield* Client
+    const output = yield* Output
+    const payload = yield* commandFrom(given)
+    const accepted = yield* againIfAnswerWasLost(client.tasks.submit({ payload, headers: {} }))
+    yield* given.wait ? awaitAndShow(accepted.id) : output.answer(accepted, acceptedLine)
+  })
+).pipe(
+  Command.provide(Client.layer),
+  Command.withDescription("Submit a task"),
+  Command.withExamples([
+    {
+      command: `datamcp tasks submit echo --payload '{"hello":"world"}' --wait`,
+      description: "Run one and see its result"
+    },
+    { command: "datamcp tasks submit --file task.json", description: "A task from a file" }
+  ])
+)
+
+export const acceptedLine = (task: AcceptedTask) =>
+  [
+    task.id,
+    task.status + (task.waiting_for === null ? "" : ` (waits for ${task.waiting_for})`),
+    task.duplicate ? "submitted before with this idempotency key" : ""
+  ]
+    .join("  ")
+    .trimEnd()
