@@ -6,16 +6,20 @@
  * what the value means: that is the schemas' business.
  */
 import { Result, type Schema } from "effect"
+import { MalformedRequest } from "./api/TransportProblem.ts"
 import * as Limits from "./Limits.ts"
 import { type InvalidInput, invalidField, TooLarge } from "./Problem.ts"
 
 const utf8 = new TextDecoder("utf-8", { fatal: true })
 
-/** Decodes UTF-8 JSON. `TooLarge` above `bytesMax` bytes; `InvalidInput` with the rule that was broken. */
+/**
+ * Decodes UTF-8 JSON. `TooLarge` above `bytesMax` bytes; `MalformedRequest` when it is no JSON at all; `InvalidInput` when
+ * it is and must not be kept.
+ */
 export const parseJsonBytes = (
   bytes: Uint8Array,
   bytesMax: number
-): Result.Result<Schema.Json, InvalidInput | TooLarge> => {
+): Result.Result<Schema.Json, MalformedRequest | InvalidInput | TooLarge> => {
   if (bytes.length > bytesMax) {
     return Result.fail(
       new TooLarge({
@@ -28,13 +32,14 @@ export const parseJsonBytes = (
   }
   const text = Result.try({
     try: () => utf8.decode(bytes),
-    catch: () => invalidField("", "The body is not valid UTF-8.")
+    catch: () => new MalformedRequest({ detail: "The body is not valid UTF-8." })
   })
   return Result.flatMap(text, parseJsonText)
 }
 
-/** Decodes JSON text; `InvalidInput` with the rule that was broken. */
-export const parseJsonText = (text: string): Result.Result<Schema.Json, InvalidInput> => {
+/** Decodes JSON text, with the same refusals. */
+export const parseJsonText = (text: string): Result.Result<Schema.Json, MalformedRequest | InvalidInput> => {
+  if (text === "") return Result.fail(new MalformedRequest({ detail: "The body is empty; send JSON." }))
   if (isDeeperThan(text, Limits.jsonDepthMax)) {
     return Result.fail(
       invalidField("", `The JSON is nested deeper than ${Limits.jsonDepthMax} levels.`, Limits.jsonDepthMax)
@@ -42,7 +47,8 @@ export const parseJsonText = (text: string): Result.Result<Schema.Json, InvalidI
   }
   const parsed = Result.try({
     try: (): Schema.Json => JSON.parse(text),
-    catch: (cause) => invalidField("", `The body is not valid JSON: ${cause instanceof Error ? cause.message : "?"}`)
+    catch: (cause) =>
+      new MalformedRequest({ detail: `The body is not valid JSON: ${cause instanceof Error ? cause.message : "?"}` })
   })
   return suspicious.test(text) ? Result.flatMap(parsed, withoutPoison) : parsed
 }

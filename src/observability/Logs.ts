@@ -1,12 +1,13 @@
 /**
  * Owns where logs go: to stderr, one line per entry, and nowhere else. Stdout belongs to what a program answers.
  *
- * Who logs adds fields with `Effect.annotateLogs`: `task`, `agent`, `instance`, `request`; the trace id comes from the span
- * in force by itself. Never log a payload or a result: they are the users' data.
+ * Who logs adds fields with `Effect.annotateLogs`: `task`, `agent`, `instance`; the ids of request and trace come from
+ * the fiber by themselves. Never log a payload or a result: they are the users' data.
  */
 import { Context, Layer, Logger, type LogLevel, Option, References, Tracer } from "effect"
-import { realSpan } from "../../protocol/TraceContext.ts"
+import { realSpan, traceIdOf } from "../../protocol/TraceContext.ts"
 import { toJsonLine, toPrettyText } from "./LogLine.ts"
+import { RequestTrace } from "./RequestTrace.ts"
 
 export interface LogOptions {
   readonly level: LogLevel.LogLevel
@@ -27,14 +28,16 @@ const make = ({ fields = {}, format, write = toStderr() }: LogOptions) => {
   const colours = process.stderr.isTTY && process.stderr.hasColors()
   return Logger.make<unknown, void>(({ cause, date, fiber, logLevel, message }) => {
     const span = realSpan(Option.getOrUndefined(Context.getOption(fiber.context, Tracer.ParentSpan)))
-    const annotations = fiber.getRef(References.CurrentLogAnnotations)
+    const { requestId, traceparent } = fiber.getRef(RequestTrace)
+    const own = isPretty ? {} : fields
+    const request = requestId === undefined ? {} : { request: requestId }
     const entry = {
       at: date,
       level: logLevel,
       message: Array.isArray(message) ? message : [message],
       cause,
-      annotations: isPretty ? annotations : { ...fields, ...annotations },
-      trace: span?.traceId
+      annotations: { ...own, ...request, ...fiber.getRef(References.CurrentLogAnnotations) },
+      trace: span?.traceId ?? traceIdOf(traceparent)
     }
     write(`${isPretty ? toPrettyText(entry, colours) : toJsonLine(entry)}\n`)
   })

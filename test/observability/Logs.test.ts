@@ -3,6 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Effect, Redacted, References, Schema } from "effect"
 import { withRemoteParent } from "../../protocol/TraceContext.ts"
 import { layer } from "../../src/observability/Logs.ts"
+import { RequestTrace } from "../../src/observability/RequestTrace.ts"
 
 type Line = Record<string, unknown> & { readonly message: string }
 
@@ -24,15 +25,14 @@ describe("a line of JSON", () => {
   it.effect("holds time, level, message, the node and the annotations", () =>
     Effect.gen(function* () {
       const [line] = yield* lines(
-        Effect.logWarning("retry", 3).pipe(Effect.annotateLogs({ task: "t-1", agent: "a-1", request: "r-1" }))
+        Effect.logWarning("retry", 3).pipe(Effect.annotateLogs({ task: "t-1", agent: "a-1" }))
       )
       expect(line).toMatchObject({
         level: "warn",
         message: "retry 3",
         node: "node-1",
         task: "t-1",
-        agent: "a-1",
-        request: "r-1"
+        agent: "a-1"
       })
       expect(line?.["time"]).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/u)
     })
@@ -52,6 +52,14 @@ describe("a line of JSON", () => {
       }
       const [outside] = yield* lines(Effect.logInfo("x"))
       expect(outside).not.toHaveProperty("trace")
+    })
+  )
+
+  it.effect("carries the ids of the request that the fiber works for", () =>
+    Effect.gen(function* () {
+      const request = { requestId: "r-1", traceparent: `00-${trace}-00f067aa0ba902b7-01` }
+      const [line] = yield* lines(Effect.logInfo("x").pipe(Effect.provideService(RequestTrace, request)))
+      expect(line).toMatchObject({ request: "r-1", trace })
     })
   )
 

@@ -37,16 +37,23 @@ describe("a body", () => {
     expect(Result.isSuccess(parseJsonText(JSON.stringify({ a: `\\"${nested(40)}` })))).toBe(true)
   })
 
-  it.each(["", "{", "nul", `{"a":1}}`, "{'a':1}", `{"a":1,}`, "NaN", "\u0000"])(
+  it.each(["{", "nul", `{"a":1}}`, "{'a':1}", `{"a":1,}`, "NaN", "\u0000"])(
     "is refused when it is no JSON: %j",
     (text) => {
       expect(refusal(text)).toContain("not valid JSON")
     }
   )
 
+  it("is refused when it is empty", () => {
+    expect(parseJsonBytes(bytes(""), 100)).toMatchObject({ failure: { _tag: "MalformedRequest", status: 400 } })
+  })
+
   it("is refused when it is not UTF-8", () => {
     const parsed = parseJsonBytes(new Uint8Array([0x22, 0xff, 0xfe, 0x22]), 100)
-    expect(parsed).toMatchObject({ _tag: "Failure", failure: { detail: "The body is not valid UTF-8." } })
+    expect(parsed).toMatchObject({
+      _tag: "Failure",
+      failure: { _tag: "MalformedRequest", detail: "The body is not valid UTF-8." }
+    })
   })
 })
 
