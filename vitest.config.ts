@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config"
+import { TotalsReporter } from "./test/support/TotalsReporter.ts"
 
 export default defineConfig({
   test: {
@@ -9,6 +10,6 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     teardownTimeout: 20_000,
-    reporters: ["default"]
+    reporters: ["default", new TotalsReporter()]
   }
 })

@@ -28,23 +28,25 @@ export class EmbeddedProblem extends Schema.TaggedError<EmbeddedProblem>()("Embe
   }
 }
 
+/** There was no room to write `path`, a file, a folder or the name of a server. */
+export const diskFull = (path: string, cause?: unknown) =>
+  new EmbeddedProblem({
+    reason: "DiskFull",
+    what: `The disk is full: ${path} could not be written.`,
+    remedy: "Free at least 1 GB there and start again; nothing has to be cleaned up.",
+    ...(cause === undefined ? {} : { cause })
+  })
+
 /** The person's view of a file that could not be written. */
-export const unwritable = (path: string) => (cause: unknown) => {
-  const text = cause instanceof PlatformError.PlatformError ? cause.message : String(cause)
-  return /ENOSPC|EDQUOT/.test(codeOf(cause))
-    ? new EmbeddedProblem({
-        reason: "DiskFull",
-        what: `The disk is full: ${path} could not be written.`,
-        remedy: "Free at least 1 GB there and start again; nothing has to be cleaned up.",
-        cause
-      })
+export const unwritable = (path: string) => (cause: unknown) =>
+  /ENOSPC|EDQUOT/.test(codeOf(cause))
+    ? diskFull(path, cause)
     : new EmbeddedProblem({
         reason: "NotPermitted",
-        what: `${path} could not be written (${text}).`,
+        what: `${path} could not be written (${cause instanceof PlatformError.PlatformError ? cause.message : String(cause)}).`,
         remedy: "Check who owns it: start as that user, or give it to yourself (chown -R), then start again.",
         cause
       })
-}
 
 const codeOf = (cause: unknown): string => {
   if (typeof cause !== "object" || cause === null) return ""

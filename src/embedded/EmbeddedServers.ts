@@ -8,7 +8,7 @@ import { Context, Effect, Layer, Option, type Redacted } from "effect"
 import { DataFolder } from "./DataFolder.ts"
 import * as EmbeddedNats from "./EmbeddedNats.ts"
 import * as EmbeddedPostgres from "./EmbeddedPostgres.ts"
-import type { EmbeddedProblem } from "./EmbeddedProblem.ts"
+import { type EmbeddedProblem, unwritable } from "./EmbeddedProblem.ts"
 import type { NatsCredentials } from "./NatsServer.ts"
 import type { SupervisedChild } from "./SupervisedChild.ts"
 
@@ -50,24 +50,27 @@ const allNamed = (databaseUrl: Redacted.Redacted, natsUrl: string): EmbeddedServ
   gaveUp: Effect.never
 })
 
-const startOurs = Effect.fn("EmbeddedServers.start")(function* ({ databaseUrl, natsUrl }: ServersWanted) {
-  const [postgres, nats] = yield* Effect.all(
-    [unlessNamed(databaseUrl, EmbeddedPostgres.prepare), unlessNamed(natsUrl, EmbeddedNats.prepare)],
-    { concurrency: 2 }
-  )
-  // One after the other: a scope ends things in the reverse of the order in which they began.
-  const postgresChild = yield* ifOurs(postgres, EmbeddedPostgres.run)
-  const natsChild = yield* ifOurs(nats, EmbeddedNats.run)
-  const gaveUp = [postgresChild, natsChild].flatMap(Option.toArray).map((child) => child.gaveUp)
-  return EmbeddedServers.of({
-    databaseUrl: Option.match(postgres, { onNone: () => named(databaseUrl), onSome: ({ url }) => url }),
-    natsUrl: Option.match(nats, { onNone: () => named(natsUrl), onSome: ({ url }) => url }),
-    natsAuth: Option.map(nats, ({ nodeCredentials }) => nodeCredentials),
-    natsClientAuth: Option.map(nats, ({ clientCredentials }) => clientCredentials),
-    pids: Effect.all({ postgres: pidOf(postgresChild), nats: pidOf(natsChild) }),
-    gaveUp: Effect.raceAllFirst([Effect.never, ...gaveUp])
-  })
-})
+const startOurs = Effect.fn("EmbeddedServers.start")(
+  function* ({ databaseUrl, natsUrl }: ServersWanted) {
+    const [postgres, nats] = yield* Effect.all(
+      [unlessNamed(databaseUrl, EmbeddedPostgres.prepare), unlessNamed(natsUrl, EmbeddedNats.prepare)],
+      { concurrency: 2 }
+    )
+    // One after the other: a scope ends things in the reverse of the order in which they began.
+    const postgresChild = yield* ifOurs(postgres, EmbeddedPostgres.run)
+    const natsChild = yield* ifOurs(nats, EmbeddedNats.run)
+    const gaveUp = [postgresChild, natsChild].flatMap(Option.toArray).map((child) => child.gaveUp)
+    return EmbeddedServers.of({
+      databaseUrl: Option.match(postgres, { onNone: () => named(databaseUrl), onSome: ({ url }) => url }),
+      natsUrl: Option.match(nats, { onNone: () => named(natsUrl), onSome: ({ url }) => url }),
+      natsAuth: Option.map(nats, ({ nodeCredentials }) => nodeCredentials),
+      natsClientAuth: Option.map(nats, ({ clientCredentials }) => clientCredentials),
+      pids: Effect.all({ postgres: pidOf(postgresChild), nats: pidOf(natsChild) }),
+      gaveUp: Effect.raceAllFirst([Effect.never, ...gaveUp])
+    })
+  },
+  (effect, { folder }) => Effect.catchTag(effect, "PlatformError", (cause) => Effect.fail(unwritable(folder)(cause)))
+)
 
 const unlessNamed = <A, E, R>(name: Option.Option<unknown>, ours: Effect.Effect<A, E, R>) =>
   Option.isSome(name) ? Effect.succeedNone : Effect.asSome(ours)

@@ -7,9 +7,10 @@
  * Nothing in here starts a server.
  */
 import { createRequire } from "node:module"
-import { Effect, FileSystem, type Option, Path, Schema } from "effect"
-import { EmbeddedProblem } from "./EmbeddedProblem.ts"
+import { Effect, FileSystem, Option, Path, Schema } from "effect"
+import { diskFull, EmbeddedProblem, unwritable } from "./EmbeddedProblem.ts"
 import { canReach, type OsUser } from "./OsUser.ts"
+import { runProgram } from "./Program.ts"
 
 export interface PostgresPrograms {
   readonly initdb: string
@@ -104,26 +105,29 @@ const linkLibraries = Effect.fnUntraced(function* (home: string) {
 const copyOnce = Effect.fnUntraced(
   function* (from: string, to: string) {
     const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
     if (yield* fs.exists(to)) return
-    yield* fs.makeDirectory(`${to}/..`, { recursive: true })
-    const draft = yield* fs.makeTempDirectory({ directory: `${to}/..`, prefix: "draft-" })
-    yield* fs.copy(from, draft, { overwrite: true })
-    yield* fs.chmod(draft, 0o755)
+    yield* fs.makeDirectory(path.dirname(to), { recursive: true, mode: 0o755 })
+    const draft = yield* fs.makeTempDirectoryScoped({ directory: path.dirname(to), prefix: "draft-" })
+    // The system's cp keeps the relative links between library versions; Node's makes them point back here.
+    const copied = yield* runProgram("cp", ["-R", "-P", `${from}/.`, `${draft}/native`])
+    if (!Option.exists(copied.exitCode, (code) => code === 0)) return yield* copyFailed(to, copied.output)
     yield* Effect.catchIf(
-      fs.rename(draft, to),
-      () => true,
-      () => fs.remove(draft, { recursive: true })
+      fs.rename(`${draft}/native`, to),
+      // Somebody else was quicker.
+      (error) => error.reason.cause !== undefined && /ENOTEMPTY|EEXIST/.test(String(error.reason.cause)),
+      () => Effect.void
     )
   },
-  (effect, _from, to) =>
-    Effect.mapError(
-      effect,
-      (cause) =>
-        new EmbeddedProblem({
-          reason: "NotPermitted",
-          what: `Postgres's programs could not be copied to ${to}, where another user can run them.`,
-          remedy: "Make room there, or start datamcp as an ordinary user.",
-          cause
-        })
-    )
+  Effect.scoped,
+  (effect, _from, to) => Effect.catchTag(effect, "PlatformError", (cause) => Effect.fail(unwritable(to)(cause)))
 )
+
+const copyFailed = (to: string, output: string) =>
+  /No space left on device/i.test(output)
+    ? diskFull(to)
+    : new EmbeddedProblem({
+        reason: "NotPermitted",
+        what: `Postgres's programs could not be copied to ${to}, where another user can run them:\n${output.trim()}`,
+        remedy: "Mend what it says, or start datamcp as an ordinary user."
+      })

@@ -6,7 +6,7 @@
  */
 import { connect } from "node:net"
 import { Effect, FileSystem, Option, Redacted, Schedule, Schema } from "effect"
-import { EmbeddedProblem, unwritable } from "./EmbeddedProblem.ts"
+import { diskFull, EmbeddedProblem, unwritable } from "./EmbeddedProblem.ts"
 import { type CommandLine, commandAs, type OsUser } from "./OsUser.ts"
 import type { PostgresPrograms } from "./PostgresPrograms.ts"
 import { runProgram } from "./Program.ts"
@@ -106,11 +106,7 @@ export const initialise = Effect.fn("PostgresServer.initialise")(
 
 const initdbFailed = (draft: string, output: string) =>
   /No space left on device/i.test(output)
-    ? new EmbeddedProblem({
-        reason: "DiskFull",
-        what: `The disk is full: Postgres's data folder ${draft} could not be made.`,
-        remedy: "Free at least 1 GB there and start again; nothing has to be cleaned up."
-      })
+    ? diskFull(draft)
     : new EmbeddedProblem({
         reason: "StartFailed",
         what: `initdb could not make ${draft}:\n${output.trim()}`,

@@ -7,9 +7,9 @@
  * Guarantees: at most one process at a time; its output is always read; when the scope closes it is told to end and is
  * gone before the close returns. Where its data, port or password come from is not its business.
  */
-import { Clock, Deferred, Duration, Effect, Option, Ref, type Scope, Stream } from "effect"
+import { Clock, Deferred, Duration, Effect, Fiber, Option, Ref, type Scope, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
-import { EmbeddedProblem } from "./EmbeddedProblem.ts"
+import { diskFull, EmbeddedProblem } from "./EmbeddedProblem.ts"
 import type { CommandLine } from "./OsUser.ts"
 import { childEnvironment } from "./Program.ts"
 
@@ -30,6 +30,8 @@ export interface ChildOptions<E, R> {
   readonly prepare: Effect.Effect<void, never, R>
   /** Succeeds once the server answers. */
   readonly ready: Effect.Effect<unknown, E, R>
+  /** How long it may take to end when told to, before SIGKILL; 15 s unless given. */
+  readonly endsWithin?: Duration.Input
 }
 
 /** Deaths within the window after which we give up: about three minutes of failing starts. */
@@ -37,7 +39,7 @@ const deathsMax = 20
 const deathWindow = Duration.minutes(5)
 const backoff = { first: Duration.millis(100), most: Duration.seconds(10) }
 const readyWithin = Duration.minutes(2)
-const endsWithin = Duration.seconds(15)
+const endsWithinDefault = Duration.seconds(15)
 /** Characters of output kept to explain a death. */
 const logCharactersMax = 8_000
 
@@ -65,7 +67,7 @@ export const superviseChild = Effect.fn("superviseChild")(function* <E, R>(
       yield* Ref.update(restarts, (count) => count + 1)
       const pause = pauseAfter(deaths.length)
       yield* Effect.logWarning(`${options.name} ended unexpectedly; starting it again`).pipe(
-        Effect.annotateLogs({ pauseMillis: Duration.toMillis(pause), output: log.slice(-1_000) })
+        Effect.annotateLogs({ pauseMillis: Duration.toMillis(pause), output: lastLines(log, 3) })
       )
       yield* Effect.sleep(pause)
     }
@@ -92,12 +94,12 @@ const runOnce = <E, R>(
         env: childEnvironment(),
         stdin: "ignore",
         killSignal: options.stopSignal,
-        forceKillAfter: endsWithin
+        forceKillAfter: options.endsWithin ?? endsWithinDefault
       })
     )
     yield* Ref.set(pid, Option.some(Number(child.pid)))
     yield* Effect.addFinalizer(() => Ref.set(pid, Option.none()))
-    yield* child.all.pipe(
+    const reading = yield* child.all.pipe(
       Stream.decodeText,
       Stream.runForEach((text) =>
         Effect.sync(() => {
@@ -115,10 +117,11 @@ const runOnce = <E, R>(
     )
     // The exit code of a process ended by a signal is a failure; both are the end.
     yield* Effect.raceFirst(Effect.ignore(child.exitCode), announce)
-    return () => log
+    // Its last words may still be in the pipe, which a process that it started can hold open.
+    yield* Fiber.await(reading).pipe(Effect.timeoutOption("1 second"))
+    return log
   }).pipe(
     Effect.scoped,
-    Effect.map((log) => log()),
     Effect.catchTag("PlatformError", (error) => Effect.succeed(error.message))
   )
 
@@ -127,11 +130,7 @@ const pauseAfter = (deaths: number) =>
 
 const startFailed = (name: string, log: string) =>
   /No space left on device/i.test(log)
-    ? new EmbeddedProblem({
-        reason: "DiskFull",
-        what: `The disk is full: ${name} could not start.`,
-        remedy: "Free at least 1 GB on the disk that holds .datamcp and start again; nothing has to be cleaned up."
-      })
+    ? diskFull(`the data of ${name}`)
     : new EmbeddedProblem({
         reason: "StartFailed",
         what: `${name} did not start. Its last words:\n${lastLines(log)}`,
@@ -145,4 +144,4 @@ const keepsCrashing = (name: string, log: string) =>
     remedy: "Mend what it says and start again; everything that was accepted is kept."
   })
 
-const lastLines = (log: string) => log.trim().split("\n").slice(-8).join("\n") || "(none)"
+const lastLines = (log: string, count = 8) => log.trim().split("\n").slice(-count).join("\n") || "(none)"
