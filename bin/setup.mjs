@@ -6,7 +6,7 @@
  * message that says what is wrong and what to do.
  */
 import { spawn, spawnSync } from "node:child_process"
-import { existsSync, readFileSync, renameSync, symlinkSync } from "node:fs"
+import { existsSync, readFileSync, renameSync, rmSync, statfsSync, symlinkSync } from "node:fs"
 import { constants } from "node:os"
 import { delimiter, dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -17,6 +17,9 @@ import { stop } from "./stop.mjs"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const modules = join(root, "node_modules")
+
+/** With less room than this on the disk, what is missing is missing for that reason. */
+const roomBytesMin = 100 * 1024 * 1024
 
 /** The packages that hold nothing but the program `node`, by platform. */
 const nodePackages = {
@@ -86,7 +89,7 @@ const suppliedNode = () => {
   const node = join(modules, name ?? "none", "bin", "node")
   const found = spawnSync(node, ["--version"], { encoding: "utf8" })
   if (found.status !== 0 || major(found.stdout) < nodeMajorForTypeScript) {
-    return stop(
+    return stopIncomplete(
       `This machine's Node is ${process.version}, and npm has no newer one that runs here (${machine}).`,
       `Install Node ${nodeMajorForTypeScript} or newer and start again.`
     )
@@ -109,6 +112,20 @@ const linkNode = (node) => {
   renameSync(draft, link)
 }
 
+/**
+ * npm leaves out in silence an optional package that it could not unpack, for example because the disk is full.
+ *
+ * @param {string} what
+ * @param {string} remedy
+ */
+const stopIncomplete = (what, remedy) => {
+  const { bavail, bsize } = statfsSync(root)
+  if (bavail * bsize > roomBytesMin) return stop(what, remedy)
+  // A Node that was cut short would be the first that the next npm command finds.
+  rmSync(modules, { recursive: true, force: true })
+  return stop("The disk is full: the packages could not be installed.", "Free about 2 GB here and start again.")
+}
+
 /** @param {string} version `v20.1.2` */
 const major = (version) => Number(/v?(\d+)/.exec(version)?.[1] ?? 0)
 
@@ -123,7 +140,10 @@ const isInstalled = (development) => {
   }
   // npm notes here what it has installed, and only when it has finished.
   const installed = readLock(join(modules, ".package-lock.json"))
-  return installed !== undefined && agrees(wanted, installed, { platform: process.platform, arch: process.arch, development })
+  return (
+    installed !== undefined &&
+    agrees(wanted, installed, { platform: process.platform, arch: process.arch, development })
+  )
 }
 
 /** @param {string} file */
@@ -144,6 +164,12 @@ const install = async () => {
   const args = [...first, "ci", "--include=dev", "--include=optional", "--no-audit", "--no-fund", "--loglevel=error"]
   const result = await run(command, args)
   if (result.code !== 0) explainNpmFailure(result)
+  if (!isInstalled(true)) {
+    stopIncomplete(
+      "npm finished, but left out packages that this machine needs.",
+      "Check what it says above and npm's configuration (npm config get omit), and start again."
+    )
+  }
   console.error(`Installed in ${Math.round((Date.now() - began) / 1000)} s.`)
 }
 

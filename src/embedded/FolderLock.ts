@@ -7,7 +7,7 @@
  */
 import { DatabaseSync } from "node:sqlite"
 import { DateTime, Effect, FileSystem, Option, Schema, type Scope } from "effect"
-import { EmbeddedProblem } from "./EmbeddedProblem.ts"
+import { diskFull, EmbeddedProblem } from "./EmbeddedProblem.ts"
 
 const Holder = Schema.fromJsonString(Schema.Struct({ pid: Schema.Int, since: Schema.DateTimeUtcFromString }))
 
@@ -21,9 +21,9 @@ export const holdFolder = Effect.fn("holdFolder")(function* (
   yield* Effect.acquireRelease(
     Effect.try({ try: () => take(file), catch: (cause) => cause }).pipe(
       Effect.catch((cause) =>
-        isBusy(cause)
+        sqliteCode(cause) === codes.busy
           ? Effect.flatMap(readHolder(holderFile), (holder) => Effect.fail(alreadyRunning(folder, holder)))
-          : Effect.fail(cannotLock(file, cause))
+          : Effect.fail(sqliteCode(cause) === codes.full ? diskFull(file, cause) : cannotLock(file, cause))
       )
     ),
     (lock) => Effect.sync(() => lock.close())
@@ -44,9 +44,11 @@ const take = (file: string) => {
   }
 }
 
-/** SQLITE_BUSY: somebody else holds it. */
-const isBusy = (cause: unknown) =>
-  typeof cause === "object" && cause !== null && "errcode" in cause && cause.errcode === 5
+/** SQLite's own result codes: somebody else holds the lock; there is no room on the disk. */
+const codes = { busy: 5, full: 13 }
+
+const sqliteCode = (cause: unknown) =>
+  typeof cause === "object" && cause !== null && "errcode" in cause ? cause.errcode : undefined
 
 const readHolder = Effect.fnUntraced(function* (file: string) {
   const fs = yield* FileSystem.FileSystem
