@@ -1,0 +1,137 @@
+/**
+ * How tasks are accepted: one call of `task_accept` for what the scheduler gathered, and what it answers for each task.
+ */
+import { Effect, Metric, Semaphore } from "effect"
+import type { AcceptOutcome, Ledger, NewGraph, NewTask } from "../../actors/ports/Ledger.ts"
+import type { Event } from "../../protocol/Event.ts"
+import * as Metrics from "../../protocol/Metrics.ts"
+import type { TaskStatus, WaitingFor } from "../../protocol/Task.ts"
+import type { CommitError, Committing } from "./Committing.ts"
+import * as TaskRows from "./TaskRows.ts"
+
+interface AcceptRow {
+  readonly ordinal: number
+  readonly outcome: "accepted" | "existing" | "unknown_parent" | "unknown_dependency"
+  readonly id: string
+  readonly status: TaskStatus | null
+  readonly waiting_for: WaitingFor | null
+  readonly at: Date
+  readonly same: boolean | null
+}
+
+export const make = Effect.fnUntraced(function* (committing: Committing) {
+  const { commit, limits, publish, refusedIsDefect, sql } = committing
+
+  const acceptRows = (
+    tasks: ReadonlyArray<NewTask>,
+    options: { readonly simple: boolean; readonly atomic: boolean; readonly graph: NewGraph | undefined }
+  ) =>
+    Effect.gen(function* () {
+      const parents = new Set<string>()
+      for (const task of tasks) for (const dependency of task.dependencies) parents.add(dependency.task_id)
+      const rows = `[${tasks.map((task, ordinal) => TaskRows.acceptRow(task, ordinal, parents.has(task.id))).join(",")}]`
+      const edges = options.simple ? "[]" : TaskRows.dependencyRows(tasks)
+      const graph =
+        options.graph === undefined
+          ? null
+          : JSON.stringify({
+              id: options.graph.id,
+              namespace: options.graph.namespace,
+              name: options.graph.name,
+              key: options.graph.idempotency?.key,
+              fingerprint: options.graph.idempotency?.fingerprint
+            })
+      const answers = yield* commit<AcceptRow>(
+        "accept",
+        () =>
+          sql.unsafe("select * from task_accept($1::json, $2::json, $3::json, $4::boolean, $5::boolean)", [
+            rows,
+            edges,
+            graph,
+            options.atomic,
+            options.simple
+          ]),
+        limits.patience
+      )
+      return yield* acceptOutcomes(tasks, answers)
+    })
+
+  const acceptOutcomes = (tasks: ReadonlyArray<NewTask>, answers: ReadonlyArray<AcceptRow>) => {
+    const outcomes: Array<AcceptOutcome> = []
+    const events: Array<Event> = []
+    const at = answers[0]?.at.toISOString() ?? ""
+    let graphAnswer: AcceptOutcome | undefined
+    for (const row of answers) {
+      const task = tasks[row.ordinal]
+      if (row.outcome === "accepted" && task !== undefined && row.status !== null) {
+        outcomes[row.ordinal] = {
+          _tag: "Accepted",
+          status: row.status,
+          waitingFor: row.waiting_for ?? undefined,
+          createdAt: at
+        }
+        events.push({
+          type: "TaskCreated",
+          kind: "task",
+          aggregate: task.id,
+          number: 1,
+          at,
+          namespace: task.namespace,
+          actor: task.actor,
+          trace: task.trace ?? null,
+          data: row.waiting_for === null ? null : { waiting_for: row.waiting_for }
+        })
+      } else if (row.outcome === "existing") {
+        const existing: AcceptOutcome = {
+          _tag: "Existing",
+          id: row.id,
+          same: row.same === true,
+          status: row.status ?? "pending",
+          waitingFor: row.waiting_for ?? undefined,
+          createdAt: row.at.toISOString()
+        }
+        if (row.ordinal < 0) graphAnswer = existing
+        else outcomes[row.ordinal] = existing
+      } else if (row.outcome !== "accepted") {
+        outcomes[row.ordinal] = {
+          _tag: "UnknownTask",
+          field: row.outcome === "unknown_parent" ? "parent_id" : "dependencies",
+          id: row.id
+        }
+      }
+    }
+    // All or none, and it was none: rows without a refusal of their own share the first one's.
+    const shared =
+      graphAnswer ??
+      outcomes.find((outcome) => outcome?._tag === "UnknownTask" || (outcome?._tag === "Existing" && !outcome.same))
+    for (let index = 0; index < tasks.length; index++) {
+      const outcome = outcomes[index] ?? shared
+      if (outcome !== undefined) outcomes[index] = outcome
+    }
+    return Effect.as(Effect.andThen(Metric.update(Metrics.tasksAccepted, events.length), publish(events)), outcomes)
+  }
+  const isSimple = (task: NewTask) =>
+    task.dependencies.length === 0 && task.parentId === undefined && task.idempotency === undefined
+
+  /** One transaction; when it is refused for a mistake in one task, halves, until only that one fails. */
+  const acceptEach = (tasks: ReadonlyArray<NewTask>): Effect.Effect<ReadonlyArray<AcceptOutcome>, CommitError> =>
+    acceptRows(tasks, { simple: tasks.every(isSimple), atomic: false, graph: undefined }).pipe(
+      Effect.catchTag("StatementRefused", (refused) => {
+        if (tasks.length === 1) return Effect.fail(refused)
+        const middle = tasks.length >> 1
+        return Effect.zipWith(acceptEach(tasks.slice(0, middle)), acceptEach(tasks.slice(middle)), (first, second) => [
+          ...first,
+          ...second
+        ])
+      })
+    )
+  // Whole graphs are large transactions: one at a time leaves room for everybody else.
+  const atomically = yield* Semaphore.make(1)
+  const accept: Ledger["Service"]["accept"] = (tasks, options) =>
+    refusedIsDefect(
+      options?.atomic === true
+        ? atomically.withPermit(acceptRows(tasks, { simple: false, atomic: true, graph: options.graph }))
+        : acceptEach(tasks)
+    )
+  return accept
+})

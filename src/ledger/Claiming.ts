@@ -1,0 +1,84 @@
+/**
+ * How instances claim: the claims of all instances of this node share transactions of `task_claim`.
+ */
+import { Effect, Metric } from "effect"
+import type { Claimed, Ledger, Slot } from "../../actors/ports/Ledger.ts"
+import type { TaskOrder } from "../../protocol/Dispatch.ts"
+import type { Event } from "../../protocol/Event.ts"
+import type { TaskId } from "../../protocol/Ids.ts"
+import * as Metrics from "../../protocol/Metrics.ts"
+import type { Committing } from "./Committing.ts"
+
+interface Wanted {
+  readonly slot: Slot
+  readonly orders: ReadonlyArray<TaskOrder>
+}
+
+export const make = Effect.fnUntraced(function* (committing: Committing) {
+  const { actor, batch, commit, limits, publish, refusedIsDefect, sql } = committing
+
+  const claimBatch = (wanted: ReadonlyArray<Wanted>) =>
+    Effect.gen(function* () {
+      const slots = wanted.map(({ slot }, index) => ({
+        slot: index,
+        agent_id: slot.agentId,
+        index: slot.index,
+        epoch: slot.epoch
+      }))
+      const tasks = wanted.flatMap(({ orders }, index) =>
+        orders.map((order) => ({ id: order.id, slot: index, behind: order.payload_behind === true }))
+      )
+      // One order of locking for all batches.
+      tasks.sort((left, right) => (left.id < right.id ? -1 : 1))
+      const rows = yield* commit<{
+        readonly slot: number
+        readonly id: TaskId | null
+        readonly attempt: number
+        readonly number: number
+        readonly at: Date
+        readonly payload: Claimed["payload"] | null
+      }>(
+        "claim",
+        (again) =>
+          sql.unsafe("select * from task_claim($1::json, $2::json, $3::text, $4::boolean)", [
+            JSON.stringify(slots),
+            JSON.stringify(tasks),
+            actor,
+            again
+          ]),
+        limits.patience
+      )
+      const answers = wanted.map(() => ({ fenced: false, claimed: new Array<Claimed>() }))
+      const orders = new Map(wanted.flatMap((entry) => entry.orders.map((order) => [order.id, order] as const)))
+      const events: Array<Event> = []
+      for (const row of rows) {
+        const answer = answers[row.slot]
+        if (answer === undefined) continue
+        if (row.id === null) {
+          answer.fenced = true
+          continue
+        }
+        answer.claimed.push({ id: row.id, attempt: row.attempt, payload: row.payload ?? undefined })
+        const order = orders.get(row.id)
+        if (order === undefined) continue
+        events.push({
+          type: "TaskStarted",
+          kind: "task",
+          aggregate: row.id,
+          number: row.number,
+          at: row.at.toISOString(),
+          namespace: order.namespace,
+          actor,
+          trace: order.trace ?? null,
+          data: { attempt: row.attempt }
+        })
+      }
+      yield* publish(events)
+      yield* Metric.update(Metrics.tasksClaimed, events.length)
+      return answers
+    })
+
+  const claimBatched = yield* batch((entry: Wanted) => 100 * entry.orders.length, claimBatch)
+  const claim: Ledger["Service"]["claim"] = (slot, orders) => refusedIsDefect(claimBatched({ slot, orders }))
+  return claim
+})

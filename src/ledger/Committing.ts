@@ -1,0 +1,175 @@
+/**
+ * How the ledger commits: statements repeated until their outcome is known, requests grouped into batches, and what
+ * follows a COMMIT: events on the bus, tasks that became ready for whoever dispatches.
+ *
+ * A commit whose answer is lost is unknown: the same batch is sent again marked as repetition. Ids, attempts and epochs
+ * make it find what the first one did, and the row locks make it wait for a first one that is still under way.
+ */
+import { Context, Duration, Effect, Queue, Schedule } from "effect"
+import { SqlClient } from "effect/sql"
+import type { SqlError } from "effect/sql/SqlError"
+import { Bus } from "../../actors/ports/Bus.ts"
+import { LedgerUnavailable, type Ready } from "../../actors/ports/Ledger.ts"
+import type { Event } from "../../protocol/Event.ts"
+import type { NodeName } from "../../protocol/Ids.ts"
+import * as Metrics from "../../protocol/Metrics.ts"
+import * as Batcher from "./Batcher.ts"
+import { isTransient } from "./Postgres.ts"
+import * as TaskRows from "./TaskRows.ts"
+
+/** Bounds of the ledger's batches. */
+export const LedgerLimits = Context.Reference<{
+  /** Most changes of one transaction. */
+  readonly rowsMax: number
+  /** Most bytes of one transaction. */
+  readonly bytesMax: number
+  /** Transactions in flight per kind of change. */
+  readonly workers: number
+  /** Changes of one kind that may wait; more suspend their callers. */
+  readonly waitingMax: number
+  /** Tasks that wait in `ready`; older ones give way and are found by the reconciler. */
+  readonly readyMax: number
+  /** How long an accept or claim is repeated while Postgres is away before its caller is told so. */
+  readonly patience: Duration.Duration
+}>("datamcp/ledger/LedgerLimits", {
+  defaultValue: () => ({
+    rowsMax: 500,
+    bytesMax: 4 * 1024 * 1024,
+    workers: 2,
+    waitingMax: 20_000,
+    readyMax: 20_000,
+    patience: Duration.seconds(2)
+  })
+})
+
+/** The statement itself was refused: a mistake in one row, which other rows need not share. */
+export class StatementRefused {
+  readonly _tag = "StatementRefused"
+  readonly error: SqlError
+  constructor(error: SqlError) {
+    this.error = error
+  }
+}
+
+export type CommitError = LedgerUnavailable | StatementRefused
+const repeatedly = Schedule.jittered(
+  Schedule.min([Schedule.exponential("50 millis", 1.6), Schedule.spaced("1 second")])
+)
+
+/** What the parts of the ledger share. */
+export type Committing = Effect.Success<ReturnType<typeof make>>
+
+export const make = (node: NodeName) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const bus = yield* Bus
+    const limits = yield* LedgerLimits
+    const actor = `node:${node}`
+    const ready = yield* Queue.sliding<Ready>(limits.readyMax)
+
+    /**
+     * Runs a statement until its outcome is known: repeated while Postgres is away, for `patience` or for ever.
+     */
+    const commit = <Row extends object>(
+      operation: string,
+      statement: (again: boolean) => Effect.Effect<ReadonlyArray<Row>, SqlError>,
+      patience: Duration.Duration | "endless"
+    ): Effect.Effect<ReadonlyArray<Row>, CommitError> =>
+      Effect.suspend(() => {
+        let again = false
+        const once = Effect.suspend(() => statement(again)).pipe(
+          Effect.mapError((error) => {
+            again = true
+            return isTransient(error)
+              ? new LedgerUnavailable({ operation, message: error.reason.message })
+              : new StatementRefused(error)
+          })
+        )
+        const retried = Effect.retry(once, {
+          schedule: repeatedly,
+          while: (error) => error._tag === "LedgerUnavailable"
+        })
+        return patience === "endless"
+          ? retried
+          : Effect.timeoutOrElse(retried, {
+              duration: patience,
+              orElse: () =>
+                Effect.fail(new LedgerUnavailable({ operation, message: "Postgres did not answer in time" }))
+            })
+      }).pipe(Effect.trackDuration(Metrics.ledgerCommitSeconds({ operation }), Duration.toSeconds))
+
+    /** For callers that hand in single rows: a refused statement is a defect of ours, since input was checked before. */
+    const refusedIsDefect = <A, R>(effect: Effect.Effect<A, CommitError, R>): Effect.Effect<A, LedgerUnavailable, R> =>
+      Effect.catchTag(effect, "StatementRefused", (refused) => Effect.die(refused.error))
+
+    const publish = (events: ReadonlyArray<Event>) => (events.length === 0 ? Effect.void : bus.publishEvents(events))
+
+    /** Hands queued tasks to whoever dispatches. Failing to is no harm: the reconciler finds them. */
+    const offerReady = (ids: ReadonlyArray<string>) =>
+      ids.length === 0
+        ? Effect.void
+        : sql
+            .unsafe<TaskRows.OrderRow>(
+              `select ${TaskRows.orderColumns} from tasks t where t.id = any ($1::uuid[]) and t.status = 'queued'`,
+              [ids]
+            )
+            .pipe(
+              Effect.flatMap((rows) =>
+                Queue.offerAll(
+                  ready,
+                  rows.map((row) => ({ agentId: row.agent_id, order: TaskRows.orderOfRow(row) }))
+                )
+              ),
+              Effect.catch((error) => Effect.logDebug("ready tasks are left to the reconciler", error.message))
+            )
+
+    const announce = (changes: ReadonlyArray<TaskRows.ChangeRow>) =>
+      changes.length === 0
+        ? Effect.void
+        : Effect.andThen(
+            publish(changes.map((change) => TaskRows.changeEvent(change, actor))),
+            offerReady(changes.filter((change) => change.status === "queued").map((change) => change.id))
+          )
+
+    /** Groups requests of a kind; see `Batcher`. */
+    const batch = <A, B>(
+      bytesOf: (request: A) => number,
+      flush: (requests: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<B>, CommitError>
+    ) =>
+      Batcher.make<A, B, CommitError>({
+        rowsMax: limits.rowsMax,
+        bytesMax: limits.bytesMax,
+        workers: limits.workers,
+        waitingMax: limits.waitingMax,
+        bytesOf,
+        flush,
+        isRefusal: (error) => error._tag === "StatementRefused"
+      })
+
+    /** Rows of a statement that changes no tasks. */
+    const rowsOf = <Row extends object>(operation: string, text: string, params: ReadonlyArray<unknown>) =>
+      refusedIsDefect(commit<Row>(operation, () => sql.unsafe(text, params), limits.patience))
+
+    /** Changes of a statement, announced. */
+    const changes = Effect.fnUntraced(function* (operation: string, text: string, params: ReadonlyArray<unknown>) {
+      const changed = yield* rowsOf<TaskRows.ChangeRow>(operation, text, params)
+      yield* announce(changed)
+      return changed
+    })
+
+    return {
+      sql,
+      node,
+      actor,
+      limits,
+      ready,
+      commit,
+      refusedIsDefect,
+      publish,
+      offerReady,
+      announce,
+      batch,
+      rowsOf,
+      changes
+    }
+  })

@@ -1,0 +1,162 @@
+/**
+ * How the ends of attempts and their progress are recorded: those of all instances of this node share transactions of
+ * `task_settle` and `task_progress`. An end is repeated for as long as Postgres is away: its work is done and must count.
+ */
+import { Effect, Metric } from "effect"
+import type { Ledger, RunningTask, Settlement, Slot } from "../../actors/ports/Ledger.ts"
+import type { Event } from "../../protocol/Event.ts"
+import type { TaskId } from "../../protocol/Ids.ts"
+import * as Metrics from "../../protocol/Metrics.ts"
+import type { TaskProgress } from "../../protocol/Task.ts"
+import type { Committing } from "./Committing.ts"
+import * as TaskRows from "./TaskRows.ts"
+
+interface Ending {
+  readonly slot: Slot
+  readonly task: RunningTask
+  readonly end: Settlement
+}
+
+export const make = Effect.fnUntraced(function* (committing: Committing) {
+  const { actor, announce, batch, commit, limits, offerReady, publish, refusedIsDefect, sql } = committing
+
+  const settleBatch = (endings: ReadonlyArray<Ending>) =>
+    Effect.gen(function* () {
+      const rows = endings.map(({ slot, task, end }) => TaskRows.settleRow(slot, task, end))
+      rows.sort((left, right) => (left.id < right.id ? -1 : 1))
+      const answers = yield* commit<{
+        readonly id: TaskId
+        readonly number: number
+        readonly at: Date
+        readonly child: TaskRows.ChangeRow | null
+      }>(
+        "settle",
+        (again) =>
+          sql.unsafe("select * from task_settle($1::json, $2::text, $3::boolean)", [
+            JSON.stringify(rows),
+            actor,
+            again
+          ]),
+        "endless"
+      )
+      const recorded = new Map<string, number>()
+      const children: Array<TaskRows.ChangeRow> = []
+      for (const row of answers) {
+        if (row.child === null) recorded.set(row.id, row.number)
+        else children.push(row.child)
+      }
+      const at = answers[0]?.at.toISOString() ?? ""
+      const events: Array<Event> = []
+      for (const { task, end } of endings) {
+        const number = recorded.get(task.id)
+        if (number === undefined) continue
+        const { type, data } = TaskRows.settleEvent(end)
+        events.push({
+          type,
+          kind: "task",
+          aggregate: task.id,
+          number,
+          at,
+          namespace: task.namespace,
+          actor,
+          trace: task.trace ?? null,
+          data
+        })
+      }
+      yield* publish(events)
+      yield* announce(children)
+      yield* offerReady(
+        endings.filter(({ end, task }) => end._tag === "Released" && recorded.has(task.id)).map(({ task }) => task.id)
+      )
+      yield* countEnds(endings.length, events)
+      return endings.map(({ task }) => ({ recorded: recorded.has(task.id) }))
+    })
+
+  const settleBatched = yield* batch((ending: Ending) => TaskRows.bytesOfEnd(ending.end), settleBatch)
+  const settle: Ledger["Service"]["settle"] = (slot, task, end) =>
+    settleBatched({ slot, task, end }).pipe(
+      // A result that Postgres will not store (an invalid character, say) must not keep its task running for ever.
+      Effect.catchTag("StatementRefused", (refused) =>
+        end._tag === "Completed"
+          ? refusedIsDefect(
+              settleBatched({
+                slot,
+                task,
+                end: {
+                  _tag: "Failed",
+                  error: {
+                    code: "result_refused",
+                    message: `the result cannot be stored: ${refused.error.reason.message}`
+                  },
+                  executionMillis: end.executionMillis
+                }
+              })
+            )
+          : Effect.die(refused.error)
+      )
+    )
+  const progressBatched = yield* batch(
+    (_: { readonly slot: Slot; readonly task: RunningTask; readonly progress: TaskProgress }) => 300,
+    (reports) =>
+      Effect.gen(function* () {
+        const rows = reports.map(({ slot, task, progress }) => ({
+          id: task.id,
+          attempt: task.attempt,
+          epoch: slot.epoch,
+          progress
+        }))
+        const answers = yield* commit<{ readonly id: TaskId; readonly number: number; readonly at: Date }>(
+          "progress",
+          () => sql.unsafe("select * from task_progress($1::json, $2::text)", [JSON.stringify(rows), actor]),
+          limits.patience
+        )
+        const numbers = new Map(answers.map((row) => [row.id, row] as const))
+        const events: Array<Event> = []
+        for (const { task, progress } of reports) {
+          const row = numbers.get(task.id)
+          if (row === undefined) continue
+          events.push({
+            type: "TaskProgressed",
+            kind: "task",
+            aggregate: task.id,
+            number: row.number,
+            at: row.at.toISOString(),
+            namespace: task.namespace,
+            actor,
+            trace: task.trace ?? null,
+            data: { ...progress }
+          })
+        }
+        yield* publish(events)
+        return reports.map(() => true)
+      })
+  )
+  const progress: Ledger["Service"]["progress"] = (slot, task, report) =>
+    Effect.asVoid(refusedIsDefect(progressBatched({ slot, task, progress: report })))
+
+  return { settle, progress }
+})
+
+const outcomes: Partial<Record<Event["type"], string>> = {
+  TaskCompleted: "completed",
+  TaskFailed: "failed",
+  TaskTimedOut: "timeout",
+  TaskRetried: "retry",
+  TaskQueued: "released"
+}
+
+/** Counts a batch of ends: those recorded by outcome, the others as fenced. */
+const countEnds = (tried: number, recorded: ReadonlyArray<Event>): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const counts = new Map<string, number>()
+    for (const { type } of recorded) {
+      const outcome = outcomes[type]
+      if (outcome !== undefined) counts.set(outcome, (counts.get(outcome) ?? 0) + 1)
+    }
+    return Effect.andThen(
+      Effect.forEach(counts, ([outcome, count]) => Metric.update(Metrics.taskEnds({ outcome }), count), {
+        discard: true
+      }),
+      tried > recorded.length ? Metric.update(Metrics.taskEndsFenced, tried - recorded.length) : Effect.void
+    )
+  })
