@@ -72,7 +72,6 @@ told(
   ),
   json
 ).pipe(
-  Effect.provide(Screen.layer),
-  Effect.provide(NodeServices.layer),
+  Effect.provide(Screen.layer.pipe(Layer.provideMerge(NodeServices.layer))),
   NodeRuntime.runMain({ disableErrorReporting: true })
 )

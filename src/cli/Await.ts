@@ -8,7 +8,7 @@ import { type Event, isEnd } from "../../protocol/Event.ts"
 import { type Graph, isTerminal, type Task } from "../../protocol/Task.ts"
 import { Client } from "./Client.ts"
 import { noAnswer, notCompleted } from "./CliFailure.ts"
-import { type Connected, graphStates, taskEvents } from "./Follow.ts"
+import { type Connected, graphStates, patiently, taskEvents } from "./Follow.ts"
 import * as GraphView from "./GraphView.ts"
 import * as LiveArea from "./LiveArea.ts"
 import { Output } from "./Output.ts"
@@ -50,7 +50,8 @@ export const untilTaskEnds = Effect.fnUntraced(
       : Effect.flatMap(connection(output.note), (connected) =>
           Stream.runForEach(taskEvents(task.id, 0, connected), tell)
         )
-    const ended = yield* client.tasks.get({ params: { id: task.id }, query: { wait: Duration.seconds(1) } })
+    const last = client.tasks.get({ params: { id: task.id }, query: { wait: Duration.seconds(1) } })
+    const ended = yield* patiently(last, { lost: Effect.void, back: Effect.void })
     return isTerminal(ended.status)
       ? ended
       : yield* noAnswer("unexpected-answer", `Task ${task.id} was told as ended and is ${ended.status}.`, "Ask again.")

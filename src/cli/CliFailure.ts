@@ -8,7 +8,7 @@
  * (0 is success; 130 means that Ctrl-C ended the command.) Everything a command can fail with becomes this one error
  * in `fromError`; what does not is a defect.
  */
-import { Predicate, Runtime, Schema, SchemaIssue } from "effect"
+import { Predicate, Runtime, Schema } from "effect"
 import { CliError } from "effect/cli"
 import { HttpClientError } from "effect/http"
 import { InvalidField } from "../../protocol/Problem.ts"
@@ -162,10 +162,3 @@ const said = (code: string) =>
     UND_ERR_CONNECT_TIMEOUT: "no answer in time",
     UND_ERR_SOCKET: "the connection was cut"
   })[code] ?? code
-
-/** Each refused field of a value that was decoded with `{ errors: "all" }`. */
-export const invalidFields = (error: Schema.SchemaError): ReadonlyArray<InvalidField> =>
-  SchemaIssue.makeFormatterStandardSchemaV1()(error.issue).issues.map(({ message, path }) => ({
-    field: (path ?? []).map((step) => String(Predicate.isObject(step) ? step.key : step)).join("."),
-    message
-  }))

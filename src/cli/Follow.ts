@@ -5,101 +5,98 @@
  * graph is asked for again and again, less often the longer an answer takes. While the server is away both try again
  * with growing pauses, and give up after `patience`; the work itself goes on in any case.
  */
-import { Clock, Context, Duration, Effect, Option, Ref, Schedule, Schema, Stream } from "effect"
+import { Clock, Context, Duration, Effect, Option, Predicate, Ref, Schedule, Schema, Stream } from "effect"
 import { HttpClientError } from "effect/http"
-import { type Event, isEnd } from "../../protocol/Event.ts"
+import { isEnd } from "../../protocol/Event.ts"
 import type { GraphId, TaskId } from "../../protocol/Ids.ts"
 import type { Graph } from "../../protocol/Task.ts"
 import { Client } from "./Client.ts"
+import { openEvents } from "./EventStream.ts"
 import type { GraphSeen } from "./GraphView.ts"
 
 /** How long a server may be away before a follower gives up. */
 export const Patience = Context.Reference("datamcp/cli/Patience", { defaultValue: () => Duration.minutes(2) })
 
-/** A stream that is silent for so long is opened anew: a machine that vanished sends no goodbye. */
-const silenceMax = "60 seconds"
+/** An open stream was cut before the task's end. */
+class Cut extends Schema.TaggedError<Cut>()("Cut", {}) {}
 
-/** The stream was cut before the task's end. */
-class Cut extends Schema.TaggedError<Cut>()("Cut", { message: Schema.String }) {}
-
-const pauses = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")]).pipe(Schedule.jittered)
-
-/** True for failures that a restart of the server explains; what it refuses stays refused. */
-const isPassing = (error: unknown): boolean =>
-  error instanceof Cut ||
-  (HttpClientError.isHttpClientError(error) &&
-    (error.reason._tag === "TransportError" ||
-      error.reason._tag === "EmptyBodyError" ||
-      (error.response !== undefined && error.response.status >= 500))) ||
-  hasTag(error, "Unavailable", "Overloaded", "Retry", "SseError")
-
-const hasTag = (error: unknown, ...tags: ReadonlyArray<string>) =>
-  typeof error === "object" && error !== null && "_tag" in error && tags.includes(String(error._tag))
-
-/** Pauses between tries, until `patience` has passed since the first of a row of failures. */
+/** Pauses while the server is away, until `Patience` has passed. */
 const untilOutOfPatience = Effect.map(Patience, (patience) =>
-  pauses.pipe(
+  Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("5 seconds")]).pipe(
+    Schedule.jittered,
     Schedule.upTo({ duration: patience }),
     Schedule.setInputType<unknown>(),
     Schedule.while(({ input }) => isPassing(input))
   )
 )
 
-/** Called when the server is lost, and again when it is back. */
+/** True for failures that a restart of the server explains; what it refuses stays refused. */
+const isPassing = (error: unknown): boolean =>
+  HttpClientError.isHttpClientError(error)
+    ? error.reason._tag === "TransportError" || (error.response !== undefined && error.response.status >= 500)
+    : Predicate.isTagged(error, "Unavailable") || Predicate.isTagged(error, "Overloaded")
+
+/** What befalls a stream that was open already, and is mended by opening it again. */
+const isCut = (error: unknown): boolean =>
+  error instanceof Cut ||
+  HttpClientError.isHttpClientError(error) ||
+  Predicate.isTagged(error, "Retry") ||
+  Predicate.isTagged(error, "SseError")
+
+/** Called each time a try fails, and when one succeeds. */
 export interface Connected {
   readonly lost: Effect.Effect<void>
   readonly back: Effect.Effect<void>
 }
 
+/** Tries until the server answers, or refuses, or was away for too long. */
+export const patiently = <A, E, R>(attempt: Effect.Effect<A, E, R>, connected: Connected) =>
+  Effect.flatMap(untilOutOfPatience, (retries) =>
+    attempt.pipe(
+      Effect.tapError((error) => (isPassing(error) ? connected.lost : Effect.void)),
+      Effect.retry(retries),
+      Effect.tap(connected.back)
+    )
+  )
+
 /** Events of a task with a number above `after`, from the past and then live; ends after the task's end. */
 export const taskEvents = (id: TaskId, after: number, connected: Connected) =>
   Stream.unwrap(
     Effect.gen(function* () {
-      const client = yield* Client
       const last = yield* Ref.make(after)
-      const retries = yield* untilOutOfPatience
-      const open = Effect.gen(function* () {
-        const answer = yield* client.tasks.events({
-          params: { id },
-          query: {},
-          headers: { accept: "text/event-stream", "last-event-id": yield* Ref.get(last) }
-        })
-        yield* connected.back
-        return Stream.isStream(answer)
-          ? Stream.map(answer, ({ data }) => data)
-          : Stream.fromIterable<Event>(answer.data)
-      })
-      return Stream.unwrap(open).pipe(
-        Stream.timeout(silenceMax),
-        Stream.concat(Stream.fail(new Cut({ message: "The event stream was cut before the task's end." }))),
+      const open = Effect.flatMap(Ref.get(last), (number) => openEvents(id, number))
+      const opened = Effect.map(
+        patiently(open, connected),
+        Stream.catch((error) => Stream.fail(isCut(error) ? new Cut() : error))
+      )
+      return Stream.unwrap(opened).pipe(
+        Stream.concat(Stream.fail(new Cut())),
         Stream.filterEffect((event) => Ref.modify(last, (seen) => [event.number > seen, Math.max(seen, event.number)])),
         Stream.takeUntil((event) => isEnd(event.type)),
-        Stream.tapError((error) => (isPassing(error) ? connected.lost : Effect.void)),
-        Stream.retry(retries)
+        Stream.retry(
+          Schedule.spaced("300 millis").pipe(
+            Schedule.setInputType<unknown>(),
+            Schedule.while(({ input }) => input instanceof Cut)
+          )
+        )
       )
     })
   )
 
 /** Between two looks at a graph. */
-const lookMillis = { least: 200, mostShareOfTime: 0.2 }
+const lookMillis = { least: 200, most: 10_000, mostShareOfTime: 0.2 }
 
 /** A graph as it changes, the last one `ended`. Each comes with what the view of it needs. */
 export const graphStates = (id: GraphId, connected: Connected) =>
   Stream.unwrap(
     Effect.gen(function* () {
       const client = yield* Client
-      const retries = yield* untilOutOfPatience
       const names = yield* agentNames
       const stopwatch = yield* makeStopwatch
       const look = Effect.gen(function* () {
-        const [took, graph] = yield* Effect.timed(
-          client.graphs.get({ params: { id } }).pipe(
-            Effect.tapError((error) => (isPassing(error) ? connected.lost : Effect.void)),
-            Effect.retry(retries)
-          )
-        )
-        yield* connected.back
-        const pause = Math.max(lookMillis.least, Duration.toMillis(took) / lookMillis.mostShareOfTime)
+        const [took, graph] = yield* patiently(Effect.timed(client.graphs.get({ params: { id } })), connected)
+        const wanted = Duration.toMillis(took) / lookMillis.mostShareOfTime
+        const pause = Math.min(lookMillis.most, Math.max(lookMillis.least, wanted))
         return { graph, pause }
       })
       const seen = Effect.fnUntraced(function* (graph: Graph) {

@@ -3,11 +3,12 @@
  *
  * What is wrong with it is told before anything is sent, every mistake at once, as wrong usage (exit code 2).
  */
-import { Effect, FileSystem, Option, Predicate, Result, Schema, Stdio, Stream } from "effect"
+import { Effect, FileSystem, Option, Predicate, Result, type Schema, Stdio, Stream } from "effect"
 import { Flag } from "effect/cli"
+import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import { parseJsonBytes } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import { fieldLine, invalidFields, usage } from "./CliFailure.ts"
+import { fieldLine, usage } from "./CliFailure.ts"
 
 /** A file by its path, or standard input for `-`. Bounded by `bytesMax`. */
 export const readBytes = Effect.fnUntraced(function* (file: string, bytesMax: number) {
@@ -64,16 +65,15 @@ const parsed = (bytes: Uint8Array, name: string) => {
     : Effect.fail(usage(`${name}: ${(json.failure.detail ?? json.failure.title).replace("The body", "it")}`))
 }
 
-/** A command of the protocol from what was handed in; unknown fields are mistakes. */
-export const decodeCommand = <S extends Schema.ConstraintDecoder<unknown>>(schema: S, value: unknown, name: string) =>
-  Schema.decodeUnknownEffect(schema)(value, { onExcessProperty: "error", errors: "all" }).pipe(
-    Effect.mapError((error) => {
-      const fields = invalidFields(error)
-      const lines = fields.slice(0, 20).map(fieldLine)
-      const more = fields.length > lines.length ? [`and ${fields.length - lines.length} more`] : []
-      return usage([`${name} breaks the contract:`, ...lines, ...more].join("\n"), undefined, fields)
-    })
-  )
+/** A command of the protocol from what was handed in, decoded as the server would; `name` says what it is. */
+export const decodeCommand = <S extends Schema.ConstraintDecoder<unknown>>(schema: S, value: unknown, name: string) => {
+  const decoded = inputDecoder(schema)(value)
+  if (Result.isSuccess(decoded)) return Effect.succeed(decoded.success)
+  const { detail = "", errors } = decoded.failure
+  const lines =
+    errors.length === 1 ? [`${name}: ${detail}`] : [`${name} breaks the contract:`, ...errors.map(fieldLine)]
+  return Effect.fail(usage(lines.join("\n"), undefined, errors))
+}
 
 const unitMillis: { readonly [unit: string]: number } = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
 
