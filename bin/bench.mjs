@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The benchmark: starts a platform of its own and measures it from a client process. One JSON line per result. */
+/** The benchmarks; one line of JSON per result. */
 import { runProgram } from "./setup.mjs"
 
 await runProgram("bench/main.ts", process.argv.slice(2), { development: true })

@@ -156,7 +156,7 @@ const readLock = (file) => {
 }
 
 const install = async () => {
-  console.error("Installing the packages that package-lock.json names (once; about 250 MB to download) ...")
+  console.error("Installing the packages that package-lock.json names (once; about 300 MB to download) ...")
   const began = Date.now()
   // npm tells the scripts it runs where it is; a machine may have it there and not on the PATH.
   const npm = process.env["npm_execpath"]

@@ -1,9 +1,10 @@
 /**
  * Finds a nats-server that is new enough, or fetches one, without changing anything of the system on Linux.
  *
- * In this order: the PATH, our tools folder, a newer Debian release through the machine's own apt, Homebrew. What
+ * In this order: the PATH, our tools folders, a newer Debian release through the machine's own apt, Homebrew. What
  * was fetched stays in the tools folder and is found there next time.
  */
+import { fileURLToPath } from "node:url"
 import { Effect, FileSystem, Option, Path } from "effect"
 import * as DebianPackage from "./DebianPackage.ts"
 import { EmbeddedProblem, unwritable } from "./EmbeddedProblem.ts"
@@ -12,12 +13,15 @@ import { runProgram, succeeds } from "./Program.ts"
 /** The oldest release with the batch publishing and consumer features that the bus uses. */
 const oldest = { major: 2, minor: 12 }
 
+/** A data folder elsewhere (a benchmark's, a second platform's) need not fetch what this clone has. */
+const ofThisClone = fileURLToPath(new URL("../../.datamcp/tools/nats-server", import.meta.url))
+
 /** Absolute path, or a bare name found on the PATH, of a nats-server that runs on this machine. Fails with `EmbeddedProblem`. */
 export const natsProgram = Effect.fn("natsProgram")(function* (toolsFolder: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const own = path.join(toolsFolder, "nats-server")
-  const found = yield* Effect.findFirst(["nats-server", own, "/usr/sbin/nats-server"], isNewEnough)
+  const found = yield* Effect.findFirst(["nats-server", own, ofThisClone, "/usr/sbin/nats-server"], isNewEnough)
   if (Option.isSome(found)) return found.value
   yield* fs.makeDirectory(toolsFolder, { recursive: true }).pipe(Effect.mapError(unwritable(toolsFolder)))
   if (process.platform === "darwin") return yield* fromHomebrew
