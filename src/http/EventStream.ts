@@ -1,0 +1,64 @@
+/**
+ * Owns a task's events as server-sent events: `id` is the event's number, so that a reader who was cut off resumes
+ * with `Last-Event-ID` and misses nothing.
+ *
+ * A stream ends after the task's end, when the server stops, or when its key is no longer valid. It never ends with an
+ * error of its own: a reader that has not seen the end reconnects.
+ */
+import { Effect, Redacted, Schedule, Stream } from "effect"
+import { HttpServerRequest, HttpServerResponse } from "effect/http"
+import type { Event } from "../../protocol/Event.ts"
+import type { TaskId } from "../../protocol/Ids.ts"
+import { Principal } from "../../protocol/Permission.ts"
+import { ApiKeys } from "../app/ApiKeys.ts"
+import { Tasks } from "../app/Tasks.ts"
+import { bearerKey } from "./AuthenticationLive.ts"
+import { Draining } from "./Draining.ts"
+import { HttpLimits } from "./HttpLimits.ts"
+import { currentExchange } from "./nodeRequest.ts"
+import { OpenStreams } from "./OpenStreams.ts"
+
+/** The answer that streams the events of a task with a number above `after`, then live. */
+export const eventStream = Effect.fnUntraced(function* (id: TaskId, after: number) {
+  const principal = yield* Principal
+  const tasks = yield* Tasks
+  const draining = yield* Draining
+  const streams = yield* OpenStreams
+  const { heartbeat } = yield* HttpLimits
+  // Before the head of the answer is out: an unknown task or a missing permission is a problem, not an empty stream.
+  yield* tasks.events(id, { after, limit: 1 })
+  yield* streams.hold(principal.actor)
+  const valid = yield* stillValid
+  const exchange = yield* currentExchange
+  exchange.answeredAt = performance.now()
+
+  const comments = Stream.fromSchedule(Schedule.spaced(heartbeat)).pipe(
+    Stream.mapEffect(() => valid),
+    Stream.takeWhile((isValid) => isValid),
+    Stream.map(() => ": still here\n\n")
+  )
+  const frames = Stream.map(tasks.follow(id, after), frame)
+  const body = Stream.make("retry: 1000\n\n").pipe(
+    Stream.concat(Stream.merge(frames, comments, { haltStrategy: "either" })),
+    Stream.interruptWhen(draining.begun),
+    Stream.catchCause((cause) =>
+      Stream.fromEffect(Effect.logWarning("An event stream was cut", cause)).pipe(Stream.drain)
+    ),
+    Stream.provideService(Principal, principal),
+    Stream.encodeText
+  )
+  return HttpServerResponse.stream(body, {
+    contentType: "text/event-stream",
+    headers: { "cache-control": "no-store", "x-accel-buffering": "no" }
+  })
+})
+
+/** Asks whether the key of the current request is good still; not being able to tell means no. */
+const stillValid = Effect.gen(function* () {
+  const { headers } = yield* HttpServerRequest.HttpServerRequest
+  const { authenticate } = yield* ApiKeys
+  const key = Redacted.make(bearerKey(headers["authorization"]) ?? "")
+  return Effect.match(authenticate(key), { onFailure: () => false, onSuccess: () => true })
+})
+
+const frame = (event: Event): string => `id: ${event.number}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`

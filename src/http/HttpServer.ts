@@ -1,0 +1,113 @@
+/**
+ * The HTTP door: the contract of `protocol/api/` carried to the use cases of `src/app/`.
+ *
+ * A request passes the listener, then the fast lane or the router. The router's way is transport (failures become
+ * problems), authentication (a key becomes a principal), handler, use case. Every answer carries the same headers and
+ * ends in the access log.
+ */
+
+import type { ServerResponse } from "node:http"
+import { layerHttpServices, makeHandler } from "@effect/platform-node/NodeHttpServer"
+import { Context, Effect, Layer, References, Scope, Tracer } from "effect"
+import { HttpRouter } from "effect/http"
+import { HttpApiBuilder } from "effect/http-api"
+import { Api } from "../../protocol/api/Api.ts"
+import { withRemoteParent } from "../../protocol/TraceContext.ts"
+import { RequestTrace } from "../observability/RequestTrace.ts"
+import * as AccessLog from "./AccessLog.ts"
+import * as AgentRoutes from "./AgentRoutes.ts"
+import * as ApiKeyRoutes from "./ApiKeyRoutes.ts"
+import * as ArtifactRoutes from "./ArtifactRoutes.ts"
+import * as AuthenticationLive from "./AuthenticationLive.ts"
+import { securityHeaders } from "./answerHeaders.ts"
+import { Draining } from "./Draining.ts"
+import type { Exchange } from "./Exchange.ts"
+import { failureAnswer } from "./FailureAnswer.ts"
+import * as FastLane from "./FastLane.ts"
+import * as GraphRoutes from "./GraphRoutes.ts"
+import { listen } from "./HttpListener.ts"
+import { currentExchange } from "./nodeRequest.ts"
+import { OpenStreams } from "./OpenStreams.ts"
+import { RequestBodies } from "./RequestBodies.ts"
+import * as SystemRoutes from "./SystemRoutes.ts"
+import * as TaskRoutes from "./TaskRoutes.ts"
+import * as TransportLive from "./TransportLive.ts"
+
+/** Where the server listens. */
+export class HttpServer extends Context.Service<
+  HttpServer,
+  {
+    readonly host: string
+    /** The port it got, when 0 was asked for. */
+    readonly port: number
+    /** For a caller on this machine. */
+    readonly url: string
+  }
+>()("datamcp/http/HttpServer") {}
+
+/** Serves until the layer is closed, then ends in order. Fails with `ListenFailed`. */
+export const layer = (options: {
+  readonly host: string
+  readonly port: number
+  /** Off sends every request the long way, for tests and comparison. */
+  readonly fastLane?: boolean
+}) =>
+  Layer.effect(
+    HttpServer,
+    Effect.gen(function* () {
+      // Closed after the listener has ended: it interrupts what outlived the draining.
+      const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
+      const log = yield* AccessLog.make
+      const lane = yield* Scope.provide(FastLane.make, scope)
+      const route = yield* makeHandler(yield* app, { scope })
+      const port = yield* listen(options, (request, response, exchange) => {
+        response.on("close", () => log(exchange, response))
+        if (options.fastLane !== false && lane(request, response, exchange)) return
+        setHeaders(response, exchange)
+        route(request, response)
+      })
+      const host = options.host === "0.0.0.0" || options.host === "::" ? "127.0.0.1" : options.host
+      return HttpServer.of({
+        host: options.host,
+        port,
+        url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`
+      })
+    })
+  ).pipe(Layer.provide(routes), Layer.provide([RequestBodies.layer, OpenStreams.layer, Draining.layer]))
+
+const routes = HttpApiBuilder.layer(Api).pipe(
+  Layer.provide([
+    TaskRoutes.layer,
+    GraphRoutes.layer,
+    AgentRoutes.layer,
+    ArtifactRoutes.layer,
+    ApiKeyRoutes.layer,
+    SystemRoutes.systemLayer,
+    SystemRoutes.healthLayer
+  ]),
+  Layer.provide([AuthenticationLive.layer, TransportLive.layer]),
+  Layer.provideMerge(HttpRouter.layer),
+  Layer.provide(layerHttpServices)
+)
+
+/** The router with the request's name in force, and an end for what no route's transport caught. */
+const app = Effect.gen(function* () {
+  const router = yield* HttpRouter.HttpRouter
+  const routed = router.asHttpEffect()
+  // A tracer that records opens a span below the request's traceparent by itself.
+  const isTraced = (yield* References.TracerEnabled) && (yield* Tracer.Tracer) !== Tracer.nativeTracer
+  return Effect.flatMap(currentExchange, (exchange) => {
+    const { requestId, traceparent } = exchange
+    const answered = Effect.catchCause(routed, (cause) => failureAnswer(cause, exchange))
+    return (isTraced ? answered : withRemoteParent(traceparent)(answered)).pipe(
+      Effect.provideService(RequestTrace, { requestId, traceparent }),
+      Effect.annotateLogs("request_id", requestId)
+    )
+  })
+})
+
+/** Set below Effect, so that they are on every answer, whatever happens above. */
+const setHeaders = (response: ServerResponse, exchange: Exchange) => {
+  for (const [name, value] of Object.entries(securityHeaders)) response.setHeader(name, value)
+  response.setHeader("x-request-id", exchange.requestId)
+}

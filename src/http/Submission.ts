@@ -1,0 +1,28 @@
+/**
+ * Owns how one submitted task arrives over HTTP, the same whether the fast lane or the contract's handler reads it.
+ */
+import { Result } from "effect"
+import type { MalformedRequest } from "../../protocol/api/TransportProblem.ts"
+import { prefix } from "../../protocol/api/Wire.ts"
+import { inputDecoder } from "../../protocol/InputDecoder.ts"
+import * as Limits from "../../protocol/Limits.ts"
+import type { InvalidInput, TooLarge } from "../../protocol/Problem.ts"
+import { SubmitTask } from "../../protocol/Task.ts"
+import { parseBody, withIdempotencyKey } from "./JsonRequest.ts"
+
+const decode = inputDecoder(SubmitTask)
+
+/** The command in a body, with the key of the header `Idempotency-Key`. */
+export const submissionOf = (
+  bytes: Uint8Array,
+  idempotencyKey: string | undefined
+): Result.Result<SubmitTask, MalformedRequest | InvalidInput | TooLarge> =>
+  Result.flatMap(
+    Result.flatMap(parseBody(bytes, Limits.bodyBytesMax), (input) => decode(input)),
+    (command) => withIdempotencyKey(command, idempotencyKey)
+  )
+
+export const tasksPath = `${prefix}/tasks`
+
+/** Where an accepted task is found. */
+export const taskLocation = (id: string) => `${tasksPath}/${id}`

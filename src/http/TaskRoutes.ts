@@ -1,0 +1,76 @@
+/**
+ * Carries the HTTP contract of tasks to their use cases. What an endpoint promises stands in `protocol/api/TasksApi.ts`.
+ */
+import { Effect } from "effect"
+import { HttpApiBuilder } from "effect/http-api"
+import { Api } from "../../protocol/api/Api.ts"
+import { CancelTask } from "../../protocol/api/TasksApi.ts"
+import { inputDecoder } from "../../protocol/InputDecoder.ts"
+import * as Limits from "../../protocol/Limits.ts"
+import { Tasks } from "../app/Tasks.ts"
+import { addHeaders, jsonAnswer } from "./answers.ts"
+import { submitBatch } from "./Batch.ts"
+import { Draining } from "./Draining.ts"
+import { eventStream } from "./EventStream.ts"
+import { json, readBody, readCommand } from "./JsonRequest.ts"
+import { submissionOf, taskLocation } from "./Submission.ts"
+
+const decodeCancel = inputDecoder(CancelTask)
+
+export const layer = HttpApiBuilder.group(
+  Api,
+  "tasks",
+  Effect.fnUntraced(function* (handlers) {
+    const tasks = yield* Tasks
+    const draining = yield* Draining
+    return handlers
+      .handleRaw(
+        "submit",
+        Effect.fnUntraced(function* ({ headers }) {
+          const bytes = yield* readBody(Limits.bodyBytesMax, [json])
+          const command = yield* Effect.fromResult(submissionOf(bytes, headers["idempotency-key"]))
+          const accepted = yield* tasks.submit(command)
+          yield* addHeaders({ location: taskLocation(accepted.id) })
+          return accepted
+        })
+      )
+      .handleRaw(
+        "submitBatch",
+        Effect.fnUntraced(function* ({ headers, query }) {
+          const outcome = yield* submitBatch({
+            atomic: query.atomic ?? false,
+            idempotencyKey: headers["idempotency-key"]
+          })
+          return outcome.refused === 0 ? outcome : jsonAnswer(207, outcome)
+        })
+      )
+      .handleRaw(
+        "cancel",
+        Effect.fnUntraced(function* ({ params }) {
+          const { reason } = yield* readCommand(decodeCancel, { whenEmpty: {} })
+          return yield* tasks.cancel(params.id, reason)
+        })
+      )
+      .handleAll({
+        list: ({ query }) => tasks.list(query),
+        get: ({ params, query: { wait } }) =>
+          wait === undefined
+            ? tasks.get(params.id)
+            : // A node that stops answers with the task as it stands rather than keep its caller waiting.
+              Effect.raceFirst(tasks.wait(params.id, wait), Effect.andThen(draining.begun, tasks.get(params.id))),
+        events: Effect.fnUntraced(function* ({ headers, params, query }) {
+          const after = query.after ?? headers["last-event-id"] ?? 0
+          if (headers.accept?.includes("text/event-stream") === true) return yield* eventStream(params.id, after)
+          const limit = query.limit ?? Limits.pageEntriesDefault
+          const data = yield* tasks.events(params.id, { after, limit })
+          return { data, next_after: data.length < limit ? null : (data.at(-1)?.number ?? null) }
+        }),
+        graph: ({ params }) => tasks.graphOf(params.id),
+        retry: Effect.fnUntraced(function* ({ params }) {
+          const accepted = yield* tasks.retry(params.id)
+          yield* addHeaders({ location: taskLocation(accepted.id) })
+          return accepted
+        })
+      })
+  })
+)
