@@ -36,3 +36,12 @@ export const TaskOrder = Schema.Struct({
   trace: Schema.optionalKey(Schema.String)
 })
 export type TaskOrder = typeof TaskOrder.Type
+
+/** Version of the message. What carries another one is dropped; the tasks in it come by way of the ledger. */
+export const dispatchVersion = 1
+
+/** The message: orders of one agent and lane, in routing order. Orders are looked at singly, so that a bad one harms no other. */
+export const DispatchMessage = Schema.Struct({
+  version: Schema.Literal(dispatchVersion),
+  orders: Schema.Array(Schema.Unknown).check(Schema.isBetweenLength(1, dispatchTasksMax))
+})

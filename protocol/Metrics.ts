@@ -144,6 +144,42 @@ export const busConnected = gauge("datamcp_bus_connected", {
   unit: "boolean",
   help: "1 while this node is connected to NATS"
 })
+export const dispatchRepeated = counter("datamcp_dispatch_repeated_total", {
+  unit: "messages",
+  help: "Dispatch messages published again because JetStream had refused or not acknowledged them"
+})
+export const dispatchRedelivered = counter("datamcp_dispatch_redelivered_total", {
+  unit: "messages",
+  help: "Dispatch messages that reached this node though JetStream had delivered them before"
+})
+export const busReconnects = counter("datamcp_bus_reconnects_total", {
+  unit: "connections",
+  help: "Connections to NATS that were made again after one was lost"
+})
+export const busStreamsMade = counters("datamcp_bus_streams_made_total", {
+  unit: "streams",
+  labels: ["stream"],
+  help: "Streams that this node found missing and made: after the first start, stores that were lost"
+})
+export const busUndecodable = counters("datamcp_bus_undecodable_total", {
+  unit: "messages",
+  labels: ["kind"],
+  help: "Messages that could not be understood, as a whole or in part, by kind: dispatch, event, notice"
+})
+export const busDropped = counters("datamcp_bus_dropped_total", {
+  unit: "messages",
+  labels: ["kind"],
+  help: "Messages never handed to NATS, because it was away and a bound was reached, by kind: dispatch, event, notice"
+})
+export const busNotices = counters("datamcp_bus_notices_total", {
+  unit: "messages",
+  labels: ["direction"],
+  help: "Hints between nodes: sent, received"
+})
+export const busEventsPublished = counter("datamcp_bus_events_published_total", {
+  unit: "events",
+  help: "Recorded events handed to NATS"
+})
 
 // Running
 

@@ -23,6 +23,9 @@ export const dispatch = (to: { namespace: Namespace; agentId: AgentId; lane: Tas
 
 export const event = (of: { namespace: Namespace; kind: "task" | "agent" }) => `event.${of.namespace}.${of.kind}`
 
+/** All events of a namespace, to listen to. */
+export const events = (namespace: Namespace) => `event.${namespace}.*`
+
 export const notice = (kind: string) => `notice.${kind}`
 
 /** Name of the consumer that the instances of an agent share for one lane. */
@@ -50,6 +53,8 @@ export const parseDispatch = (subject: string): DispatchSubject | undefined => {
 }
 
 export const servicePrefix = "datamcp.v1"
+/** What a node of the micro service listens on: every endpoint of every namespace, and subjects without an endpoint. */
+export const serviceAll = `${servicePrefix}.>`
 
 /** Subject of a micro service endpoint; `*` stands for every namespace. */
 export const service = (namespace: string, group: "tasks" | "agents", verb: string) =>

@@ -63,7 +63,7 @@ export const makePostgres = (
 
 /** Starts with an empty JetStream store below `folder`. Without `users` everybody may do everything. */
 export const makeNats = (
-  machine: TestMachine,
+  machine: Pick<TestMachine, "nats">,
   folder: string,
   users: ReadonlyArray<NatsCredentials> = []
 ): Effect.Effect<NatsHandle, never, Scope.Scope> =>
