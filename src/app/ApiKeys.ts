@@ -11,7 +11,7 @@ import { SecureRandom } from "effect/crypto"
 import type { ApiKey, CreateApiKey, CreatedApiKey } from "../../protocol/ApiKey.ts"
 import { type ApiKeyId, Namespace } from "../../protocol/Ids.ts"
 import type { Page } from "../../protocol/Page.ts"
-import { type Permission, Principal, type Role, rolePermissions } from "../../protocol/Permission.ts"
+import { type Permission, type Principal, type Role, rolePermissions } from "../../protocol/Permission.ts"
 import {
   type Forbidden,
   type InvalidInput,

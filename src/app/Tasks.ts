@@ -5,23 +5,47 @@
  * Each method checks the principal's permission first and then sees its namespace only. Input is decoded already;
  * what still can be wrong with it is refused with `InvalidInput` naming the field.
  */
-import { Context, type Duration, type Effect, type Schema, type Stream } from "effect"
+import { Context, DateTime, type Duration, Effect, Layer, Result, type Schema, Stream } from "effect"
+import { AgentStore } from "../../actors/ports/AgentStore.ts"
+import { Bus } from "../../actors/ports/Bus.ts"
+import { Ledger } from "../../actors/ports/Ledger.ts"
+import { Scheduler } from "../../actors/Scheduler.ts"
 import type { Event } from "../../protocol/Event.ts"
 import type { GraphId, TaskId } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
 import type { Page } from "../../protocol/Page.ts"
 import type { Principal } from "../../protocol/Permission.ts"
-import type {
+import {
   Conflict,
-  Forbidden,
+  type Forbidden,
   GraphNotFound,
-  InvalidInput,
-  Overloaded,
-  SubmitProblem,
+  type InvalidInput,
+  invalidField,
+  type Overloaded,
+  type SubmitProblem,
   TaskNotFound,
-  Unavailable
+  TooLarge,
+  type Unavailable
 } from "../../protocol/Problem.ts"
 import type { BatchItem, ListTasks } from "../../protocol/Query.ts"
-import type { AcceptedGraph, AcceptedTask, Graph, SubmitGraph, SubmitTask, Task } from "../../protocol/Task.ts"
+import {
+  type AcceptedGraph,
+  type AcceptedTask,
+  type Graph,
+  isTerminal,
+  type SubmitGraph,
+  type SubmitTask,
+  type Task
+} from "../../protocol/Task.ts"
+import { TaskReader } from "../ledger/TaskReader.ts"
+import { authorize } from "./authorize.ts"
+import { EventFeed } from "./EventFeed.ts"
+import { moment } from "./moment.ts"
+import * as OpenStreams from "./OpenStreams.ts"
+import { orUnavailable, unavailable } from "./outage.ts"
+import { decodeItems, merged, outcomesOf, refuseAll } from "./TaskBatch.ts"
+import { retryCommand } from "./TaskRetry.ts"
+import { TaskWatch } from "./TaskWatch.ts"
 
 export class Tasks extends Context.Service<
   Tasks,
@@ -69,4 +93,161 @@ export class Tasks extends Context.Service<
     /** Starts a terminal task anew as a task of its own that links back. `Conflict` when it completed or still lives. */
     readonly retry: (id: TaskId) => Effect.Effect<AcceptedTask, SubmitProblem | TaskNotFound | Conflict, Principal>
   }
->()("datamcp/app/Tasks") {}
+>()("datamcp/app/Tasks") {
+  static readonly layerNoDeps = Layer.effect(
+    Tasks,
+    Effect.gen(function* () {
+      const reader = yield* TaskReader
+      const watch = yield* TaskWatch
+      const scheduler = yield* Scheduler
+      const ledger = yield* Ledger
+      const bus = yield* Bus
+      const agents = yield* AgentStore
+      const openStream = yield* OpenStreams.make
+
+      const submitOne = Effect.fnUntraced(function* (command: SubmitTask, retryOf?: TaskId) {
+        const [outcome] = yield* scheduler.submit([command], retryOf === undefined ? {} : { retryOf })
+        return outcome === undefined
+          ? yield* Effect.die(new Error("the scheduler left a command unanswered"))
+          : yield* Effect.fromResult(outcome)
+      })
+
+      const submit: Tasks["Service"]["submit"] = Effect.fn("Tasks.submit")(function* (command) {
+        yield* authorize("task:create")
+        return yield* submitOne(command)
+      })
+
+      const submitBatch: Tasks["Service"]["submitBatch"] = Effect.fn("Tasks.submitBatch")(function* (
+        items,
+        { atomic }
+      ) {
+        yield* authorize("task:create")
+        if (items.length > Limits.batchTasksMax) return yield* batchTooLarge(items.length)
+        const decoded = yield* decodeItems(items)
+        const refused = atomic ? refuseAll(decoded) : undefined
+        if (refused !== undefined) return outcomesOf(refused)
+        const commands = decoded.filter(Result.isSuccess).map(({ success }) => success)
+        return outcomesOf(merged(decoded, yield* scheduler.submit(commands, { atomic })))
+      })
+
+      const submitGraph: Tasks["Service"]["submitGraph"] = Effect.fn("Tasks.submitGraph")(function* (command) {
+        const { namespace } = yield* authorize("task:create")
+        const accepted = yield* scheduler.submitGraph(command)
+        // The first answer again, tasks and all.
+        return accepted.duplicate ? { ...accepted, tasks: yield* reader.graphTasks(namespace, accepted.id) } : accepted
+      }, orUnavailable)
+
+      const get: Tasks["Service"]["get"] = Effect.fn("Tasks.get")(function* (id) {
+        const { namespace } = yield* authorize("task:read")
+        return (yield* reader.get(namespace, id)) ?? (yield* taskNotFound(id))
+      }, orUnavailable)
+
+      const wait: Tasks["Service"]["wait"] = Effect.fn("Tasks.wait")(function* (id, atMost) {
+        const { namespace } = yield* authorize("task:read")
+        return (yield* watch.wait(namespace, id, atMost)) ?? (yield* taskNotFound(id))
+      }, orUnavailable)
+
+      const list: Tasks["Service"]["list"] = Effect.fn("Tasks.list")(function* (query) {
+        const { namespace } = yield* authorize("task:read")
+        if (query.label?.includes("\0") === true) return yield* invalidField("label", "must not contain U+0000")
+        for (const field of ["created_after", "created_before"] as const) {
+          const text = query[field]
+          if (text !== undefined) yield* Effect.fromResult(moment(field, text))
+        }
+        return yield* reader.list(namespace, query)
+      }, orUnavailable)
+
+      const events: Tasks["Service"]["events"] = Effect.fn("Tasks.events")(function* (id, options) {
+        const { namespace } = yield* authorize("event:read")
+        const found = yield* reader.events(namespace, id, options)
+        if (found.length === 0 && (yield* reader.head(namespace, id)) === undefined) return yield* taskNotFound(id)
+        return found
+      }, orUnavailable)
+
+      const follow: Tasks["Service"]["follow"] = (id, after) =>
+        Effect.gen(function* () {
+          const { actor, namespace } = yield* authorize("event:read")
+          yield* openStream(actor)
+          if ((yield* reader.head(namespace, id)) === undefined) return yield* taskNotFound(id)
+          return Stream.mapError(watch.follow(namespace, id, after), unavailable)
+        }).pipe(orUnavailable, Stream.unwrap)
+
+      const graph: Tasks["Service"]["graph"] = Effect.fn("Tasks.graph")(function* (id) {
+        const { namespace } = yield* authorize("task:read")
+        return (yield* reader.graph(namespace, id)) ?? (yield* graphNotFound(id))
+      }, orUnavailable)
+
+      const graphOf: Tasks["Service"]["graphOf"] = Effect.fn("Tasks.graphOf")(function* (id) {
+        const { namespace } = yield* authorize("task:read")
+        const head = yield* reader.head(namespace, id)
+        if (head === undefined) return yield* taskNotFound(id)
+        if (head.graph_id === null) {
+          return yield* new GraphNotFound({ graph_id: "", detail: `Task ${id} was not accepted as part of a graph.` })
+        }
+        return (yield* reader.graph(namespace, head.graph_id)) ?? (yield* graphNotFound(head.graph_id))
+      }, orUnavailable)
+
+      const cancel: Tasks["Service"]["cancel"] = Effect.fn("Tasks.cancel")(function* (id, reason) {
+        const { actor, namespace } = yield* authorize("task:cancel")
+        const ended = yield* ledger.cancel(namespace, [id], { actor, reason })
+        const ranOn = ended.find((task) => task.id === id)?.ranOn
+        if (ranOn !== undefined) yield* bus.notify({ _tag: "Interrupt", agent: ranOn, tasks: [id] })
+        const task = (yield* reader.get(namespace, id)) ?? (yield* taskNotFound(id))
+        return ended.some((change) => change.id === id) ? task : yield* alreadyEnded(task)
+      }, orUnavailable)
+
+      const retry: Tasks["Service"]["retry"] = Effect.fn("Tasks.retry")(function* (id) {
+        const { namespace } = yield* authorize("task:retry")
+        const task = (yield* reader.get(namespace, id)) ?? (yield* taskNotFound(id))
+        if (!isTerminal(task.status)) return yield* notRetried(task, "has not ended; cancel it first")
+        if (task.status === "completed") return yield* notRetried(task, "completed; submit it again to repeat it")
+        const open = yield* reader.openDependencies(namespace, id)
+        const agent = task.agent_id === null ? undefined : yield* agents.byId(task.agent_id)
+        const at = DateTime.formatIso(yield* DateTime.now)
+        return yield* submitOne(retryCommand(task, { at, open, agent }), id)
+      }, orUnavailable)
+
+      return Tasks.of({
+        submit,
+        submitBatch,
+        submitGraph,
+        get,
+        wait,
+        list,
+        events,
+        follow,
+        graph,
+        graphOf,
+        cancel,
+        retry
+      })
+    })
+  )
+
+  /** On the ports of the actors, Postgres and the bus. */
+  static readonly layer = Tasks.layerNoDeps.pipe(Layer.provide(TaskWatch.layer), Layer.provide(EventFeed.layer))
+}
+
+const taskNotFound = (id: TaskId) =>
+  Effect.fail(new TaskNotFound({ task_id: id, detail: `There is no task ${id} in this namespace.` }))
+
+const graphNotFound = (id: GraphId) =>
+  Effect.fail(new GraphNotFound({ graph_id: id, detail: `There is no graph ${id} in this namespace.` }))
+
+const alreadyEnded = (task: Task) =>
+  Effect.fail(new Conflict({ detail: `Task ${task.id} has ended as ${task.status}.`, ...inState(task) }))
+
+const notRetried = (task: Task, why: string) =>
+  Effect.fail(new Conflict({ detail: `Task ${task.id} ${why}.`, ...inState(task) }))
+
+const inState = (task: Task) => ({ reason: "state", current_version: task.version }) as const
+
+const batchTooLarge = (items: number) =>
+  Effect.fail(
+    new TooLarge({
+      detail: `The batch has ${items} tasks; the limit is ${Limits.batchTasksMax}.`,
+      field: "",
+      limit: Limits.batchTasksMax,
+      unit: "tasks"
+    })
+  )

@@ -30,7 +30,8 @@ const isOther = <E>(error: E): error is Exclude<E, Outage> =>
 
 const outages = new Set<unknown>(["StoreUnavailable", "LedgerUnavailable", "AgentStoreUnavailable"])
 
-const unavailable = () =>
+/** The problem of an outage. */
+export const unavailable = () =>
   new Unavailable({
     detail: "The database cannot be reached at the moment; nothing is known to have been changed. Try again.",
     retry_after_seconds: retryAfterSeconds

@@ -7,7 +7,7 @@
 import { Context, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import type { Event } from "../../protocol/Event.ts"
-import type { AgentId, GraphId, Namespace, TaskId } from "../../protocol/Ids.ts"
+import type { AgentId, GraphId, GraphKey, Namespace, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import type { Page } from "../../protocol/Page.ts"
 import type { InvalidInput } from "../../protocol/Problem.ts"
@@ -58,6 +58,11 @@ export class TaskReader extends Context.Service<
       options: { readonly after: number; readonly limit: number }
     ) => Effect.Effect<ReadonlyArray<Event>, StoreUnavailable>
     readonly graph: (namespace: Namespace, id: GraphId) => Effect.Effect<Graph | undefined, StoreUnavailable>
+    /** Ids of a graph's tasks by their keys; none for a graph that does not exist. */
+    readonly graphTasks: (
+      namespace: Namespace,
+      id: GraphId
+    ) => Effect.Effect<Readonly<Record<GraphKey, TaskId>>, StoreUnavailable>
     /** Dependencies of a task whose parents have not ended, or whose end has not been counted. */
     readonly openDependencies: (
       namespace: Namespace,
@@ -170,6 +175,17 @@ export class TaskReader extends Context.Service<
         (effect) => orUnavailable("TaskReader.graph")(effect)
       )
 
+      const graphTasks = Effect.fn("TaskReader.graphTasks")((namespace: Namespace, id: GraphId) =>
+        sql<{ readonly key: GraphKey; readonly id: TaskId }>`
+          select graph_key as key, id from tasks
+          where graph_id = ${id} and namespace = ${namespace} and graph_key is not null
+          order by id limit ${Limits.graphTasksMax}
+        `.pipe(
+          Effect.map((rows) => Object.fromEntries(rows.map((row) => [row.key, row.id]))),
+          orUnavailable("TaskReader.graphTasks")
+        )
+      )
+
       const openDependencies = Effect.fn("TaskReader.openDependencies")((namespace: Namespace, id: TaskId) =>
         sql<Dependency>`
           select d.parent_id as task_id, case when d.on_ended then 'ended' else 'completed' end as on, d.required
@@ -220,7 +236,7 @@ export class TaskReader extends Context.Service<
         )
       })
 
-      return TaskReader.of({ get, head, list, events, graph, openDependencies, openOf, counts })
+      return TaskReader.of({ get, head, list, events, graph, graphTasks, openDependencies, openOf, counts })
     })
   )
 }

@@ -1,0 +1,130 @@
+/**
+ * Waiting for a task's end and following its events: what Postgres has recorded, told without delay by the bus.
+ *
+ *   listen --> read what is recorded --> [ hear, or look after 2 s of silence --> tell what is new ] --> end
+ *
+ * Invariant: numbers of a followed task rise by one, whatever the bus loses, doubles or reorders: what does not fit the
+ * next number is read from Postgres. It listens before it reads, so nothing falls between the two.
+ */
+import { Clock, Context, Duration, Effect, Layer, Option, Queue, Stream } from "effect"
+import { type Event, isEnd } from "../../protocol/Event.ts"
+import type { Namespace, TaskId } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
+import { isTerminal, type Task } from "../../protocol/Task.ts"
+import type { StoreUnavailable } from "../ledger/StoreUnavailable.ts"
+import { TaskReader } from "../ledger/TaskReader.ts"
+import { EventFeed } from "./EventFeed.ts"
+
+export const TaskWatchLimits = Context.Reference<{
+  /** Silence after which Postgres is asked, in case the bus has lost something. */
+  readonly silence: Duration.Duration
+  /** Events read at a time. */
+  readonly pageEvents: number
+  /** Live events kept for a slow reader; further ones are read from Postgres when it comes to them. */
+  readonly liveEventsMax: number
+}>("datamcp/app/TaskWatchLimits", {
+  defaultValue: () => ({ silence: Duration.seconds(2), pageEvents: 500, liveEventsMax: 256 })
+})
+
+export class TaskWatch extends Context.Service<
+  TaskWatch,
+  {
+    /** The task once it has ended, or as it stands after `atMost`; `undefined` when there is none. */
+    readonly wait: (
+      namespace: Namespace,
+      id: TaskId,
+      atMost: Duration.Duration
+    ) => Effect.Effect<Task | undefined, StoreUnavailable>
+    /** Events above `after` until the end of the task, or until the task is gone. Nothing when there is none. */
+    readonly follow: (namespace: Namespace, id: TaskId, after: number) => Stream.Stream<Event, StoreUnavailable>
+  }
+>()("datamcp/app/TaskWatch") {
+  static readonly layer = Layer.effect(
+    TaskWatch,
+    Effect.gen(function* () {
+      const reader = yield* TaskReader
+      const feed = yield* EventFeed
+      const { liveEventsMax, pageEvents, silence } = yield* TaskWatchLimits
+
+      const hasEnded = (namespace: Namespace, id: TaskId) =>
+        Effect.map(reader.head(namespace, id), (head) => head === undefined || isTerminal(head.status))
+
+      const wait: TaskWatch["Service"]["wait"] = Effect.fn("TaskWatch.wait")(function* (namespace, id, atMost) {
+        const until =
+          (yield* Clock.monotonicTimeNanos) +
+          Duration.toNanosUnsafe(Duration.min(atMost, Duration.millis(Limits.waitMillisMax)))
+        const ends = yield* Queue.sliding<Event>(1)
+        yield* feed.listen(namespace, id, (event) => {
+          if (isEnd(event.type)) Queue.offerUnsafe(ends, event)
+        })
+        let ended = yield* hasEnded(namespace, id)
+        while (!ended) {
+          const left = Duration.nanos(until - (yield* Clock.monotonicTimeNanos))
+          if (Duration.isLessThanOrEqualTo(left, Duration.zero)) break
+          const heard = yield* Effect.timeoutOption(Queue.take(ends), Duration.min(left, silence))
+          ended = Option.isSome(heard) || (yield* hasEnded(namespace, id))
+        }
+        return yield* reader.get(namespace, id)
+      }, Effect.scoped)
+
+      const follow: TaskWatch["Service"]["follow"] = (namespace, id, after) =>
+        Stream.unwrap(
+          Effect.gen(function* () {
+            const live = yield* Queue.dropping<Event>(liveEventsMax)
+            yield* feed.listen(namespace, id, (event) => Queue.offerUnsafe(live, event))
+            const head = yield* reader.head(namespace, id)
+            if (head === undefined || (isTerminal(head.status) && after >= head.version)) return Stream.empty
+            // A number that was never given cannot be waited for.
+            const first: Progress = { last: Math.max(0, Math.min(after, head.version)), behind: true }
+            return Stream.paginate(first, step(namespace, id, live))
+          })
+        )
+
+      const step = (namespace: Namespace, id: TaskId, live: Queue.Dequeue<Event>) =>
+        Effect.fnUntraced(function* ({ behind, last }: Progress) {
+          const heard = behind ? Option.none() : yield* Effect.timeoutOption(Queue.takeAll(live), silence)
+          const next = Option.isSome(heard) ? inOrder(heard.value, last) : undefined
+          if (next !== undefined) return told(next, last, false)
+          const read = yield* reader.events(namespace, id, { after: last, limit: pageEvents })
+          const isGone = read.length === 0 && !behind && (yield* hasNothingAfter(namespace, id, last))
+          return isGone ? over : told(read, last, read.length === pageEvents)
+        })
+
+      /** Ended without an end to tell: the task was removed, or its end lies before `last`. */
+      const hasNothingAfter = (namespace: Namespace, id: TaskId, last: number) =>
+        Effect.map(
+          reader.head(namespace, id),
+          (head) => head === undefined || (isTerminal(head.status) && head.version <= last)
+        )
+
+      return TaskWatch.of({ wait, follow })
+    })
+  )
+}
+
+interface Progress {
+  /** Number of the last event told. */
+  readonly last: number
+  /** More is recorded than was read. */
+  readonly behind: boolean
+}
+
+const over = [[], Option.none<Progress>()] as const
+
+const told = (events: ReadonlyArray<Event>, last: number, behind: boolean) => {
+  const end = events.findIndex(({ type }) => isEnd(type))
+  return end >= 0
+    ? ([events.slice(0, end + 1), Option.none<Progress>()] as const)
+    : ([events, Option.some({ last: events.at(-1)?.number ?? last, behind })] as const)
+}
+
+/** What follows `last` without a gap, each number once; undefined when a number is missing. */
+const inOrder = (heard: ReadonlyArray<Event>, last: number): ReadonlyArray<Event> | undefined => {
+  const events: Array<Event> = []
+  for (const event of [...heard].sort((one, other) => one.number - other.number)) {
+    const expected = last + events.length + 1
+    if (event.number > expected) return undefined
+    if (event.number === expected) events.push(event)
+  }
+  return events
+}
