@@ -7,7 +7,7 @@
 import { Effect, type Redacted } from "effect"
 import { DataFolder } from "./DataFolder.ts"
 import { serverAs, userFor } from "./OsUser.ts"
-import { postgresHome, sharedFolder } from "./PostgresHome.ts"
+import { postgresHome, SharedFolder } from "./PostgresHome.ts"
 import { postgresPrograms } from "./PostgresPrograms.ts"
 import {
   awaitAccepting,
@@ -29,7 +29,7 @@ export interface PreparedPostgres {
 export const prepare = Effect.gen(function* () {
   const folder = yield* DataFolder
   const user = yield* userFor(`${folder.path}/postgres`)
-  const programs = yield* postgresPrograms(user, sharedFolder)
+  const programs = yield* postgresPrograms(user, yield* SharedFolder)
   const dataFolder = yield* postgresHome(folder.path, user)
   const password = yield* folder.secret("postgres")
   yield* endSurvivor(`${dataFolder}/postmaster.pid`, dataFolder, "SIGINT")

@@ -18,37 +18,47 @@ export const holdFolder = Effect.fn("holdFolder")(function* (
   const fs = yield* FileSystem.FileSystem
   const file = `${folder}/lock`
   const holderFile = `${folder}/holder.json`
-  yield* Effect.acquireRelease(
-    Effect.try({ try: () => take(file), catch: (cause) => cause }).pipe(
-      Effect.catch((cause) =>
-        sqliteCode(cause) === codes.busy
-          ? Effect.flatMap(readHolder(holderFile), (holder) => Effect.fail(alreadyRunning(folder, holder)))
-          : Effect.fail(sqliteCode(cause) === codes.full ? diskFull(file, cause) : cannotLock(file, cause))
-      )
-    ),
-    (lock) => Effect.sync(() => lock.close())
+  yield* Effect.acquireRelease(Effect.catchTag(take(file), "LockRefused", explain(folder)), (lock) =>
+    Effect.sync(() => lock.close())
   )
   const since = yield* DateTime.now
   const holder = yield* Effect.orDie(Schema.encodeEffect(Holder)({ pid: process.pid, since }))
   yield* Effect.ignore(fs.writeFileString(holderFile, holder, { mode: 0o644 }))
 })
 
-const take = (file: string) => {
-  const lock = new DatabaseSync(file, { timeout: 0 })
-  try {
-    lock.exec("begin exclusive")
-    return lock
-  } catch (error) {
-    lock.close()
-    throw error
-  }
-}
+const take = (file: string) =>
+  Effect.try({
+    try: () => {
+      const lock = new DatabaseSync(file, { timeout: 0 })
+      try {
+        lock.exec("begin exclusive")
+        return lock
+      } catch (error) {
+        lock.close()
+        throw error
+      }
+    },
+    catch: (cause) => new LockRefused({ file, code: sqliteCode(cause), cause })
+  })
+
+class LockRefused extends Schema.TaggedError<LockRefused>()("LockRefused", {
+  file: Schema.String,
+  /** SQLite's own result code. */
+  code: Schema.Unknown,
+  cause: Schema.Defect()
+}) {}
 
 /** SQLite's own result codes: somebody else holds the lock; there is no room on the disk. */
 const codes = { busy: 5, full: 13 }
 
 const sqliteCode = (cause: unknown) =>
   typeof cause === "object" && cause !== null && "errcode" in cause ? cause.errcode : undefined
+
+const explain = (folder: string) =>
+  Effect.fnUntraced(function* ({ cause, code, file }: LockRefused) {
+    if (code === codes.busy) return yield* alreadyRunning(folder, yield* readHolder(`${folder}/holder.json`))
+    return yield* code === codes.full ? diskFull(file, cause) : cannotLock(file, cause)
+  })
 
 const readHolder = Effect.fnUntraced(function* (file: string) {
   const fs = yield* FileSystem.FileSystem

@@ -5,13 +5,15 @@
  * of mode 0700), the data live in a folder of their own below /var/lib/datamcp, and `.datamcp/postgres` is a link to it. The link is
  * what counts: a `.datamcp` that was moved keeps its data, one that was removed starts anew.
  */
-import { createHash } from "node:crypto"
-import { Effect, FileSystem, Option, Path } from "effect"
+import { createHash, randomUUID } from "node:crypto"
+import { Context, Effect, FileSystem, Option, Path } from "effect"
 import { EmbeddedProblem, unwritable } from "./EmbeddedProblem.ts"
 import { canReach, type OsUser } from "./OsUser.ts"
 
-/** Everybody may enter it; what lies in it is each owner's. */
-export const sharedFolder = "/var/lib/datamcp"
+/** A folder that everybody may enter; what lies in it is each owner's. Used only by root. */
+export const SharedFolder = Context.Reference<string>("datamcp/embedded/SharedFolder", {
+  defaultValue: () => "/var/lib/datamcp"
+})
 
 /** The folder for the data, whose parent exists and can be entered by `user`. Fails with `EmbeddedProblem`. */
 export const postgresHome = Effect.fn("postgresHome")(function* (dataFolder: string, user: Option.Option<OsUser>) {
@@ -29,16 +31,21 @@ export const postgresHome = Effect.fn("postgresHome")(function* (dataFolder: str
       remedy: `Let other users pass the folders above it (chmod o+x), as when the data were made.`
     })
   }
-  return yield* Effect.catchTag(elsewhere(dataFolder, home), "PlatformError", (cause) =>
-    Effect.fail(unwritable(sharedFolder)(cause))
+  const shared = yield* SharedFolder
+  return yield* Effect.catchTag(elsewhere(shared, dataFolder, home), "PlatformError", (cause) =>
+    Effect.fail(unwritable(shared)(cause))
   )
 })
 
-const elsewhere = Effect.fnUntraced(function* (dataFolder: string, home: string) {
+const elsewhere = Effect.fnUntraced(function* (shared: string, dataFolder: string, home: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const name = createHash("sha256").update(dataFolder).digest("hex").slice(0, 16)
-  const folder = path.join(sharedFolder, name)
+  const usual = path.join(shared, name)
+  const owner = yield* ownerOf(usual)
+  // Made for a data folder that was here and has moved away with its link: it is still in use.
+  const isTaken = owner !== "" && owner !== dataFolder
+  const folder = isTaken ? `${usual}-${randomUUID()}` : usual
   const data = path.join(folder, "postgres")
   yield* fs.makeDirectory(folder, { recursive: true, mode: 0o755 })
   if (yield* fs.exists(data)) {
@@ -58,8 +65,7 @@ const elsewhere = Effect.fnUntraced(function* (dataFolder: string, home: string)
 const ownLink = Effect.fnUntraced(function* (dataFolder: string, target: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const ownerFile = path.join(path.dirname(target), "owner")
-  const owner = (yield* fs.readFileString(ownerFile).pipe(Effect.orElseSucceed(() => ""))).trim()
+  const owner = yield* ownerOf(path.dirname(target))
   if (owner === dataFolder || owner === "") return target
   const others = yield* Effect.option(fs.readLink(path.join(owner, "postgres")))
   if (Option.exists(others, (link) => link === target)) {
@@ -69,6 +75,14 @@ const ownLink = Effect.fnUntraced(function* (dataFolder: string, target: string)
       remedy: `Remove ${dataFolder} to start anew here, or remove the other to carry on with its data.`
     })
   }
+  const ownerFile = path.join(path.dirname(target), "owner")
   yield* Effect.mapError(fs.writeFileString(ownerFile, `${dataFolder}\n`), unwritable(ownerFile))
   return target
+})
+
+/** The data folder that `folder` serves, "" if none says so. */
+const ownerOf = Effect.fnUntraced(function* (folder: string) {
+  const fs = yield* FileSystem.FileSystem
+  const text = yield* fs.readFileString(`${folder}/owner`).pipe(Effect.orElseSucceed(() => ""))
+  return text.trim()
 })

@@ -112,11 +112,9 @@ const copyOnce = Effect.fnUntraced(
     // The system's cp keeps the relative links between library versions; Node's makes them point back here.
     const copied = yield* runProgram("cp", ["-R", "-P", `${from}/.`, `${draft}/native`])
     if (!Option.exists(copied.exitCode, (code) => code === 0)) return yield* copyFailed(to, copied.output)
-    yield* Effect.catchIf(
-      fs.rename(`${draft}/native`, to),
-      // Somebody else was quicker.
-      (error) => error.reason.cause !== undefined && /ENOTEMPTY|EEXIST/.test(String(error.reason.cause)),
-      () => Effect.void
+    // Refused when somebody else was quicker, which is as good.
+    yield* Effect.catch(fs.rename(`${draft}/native`, to), (error) =>
+      Effect.flatMap(fs.exists(to), (exists) => (exists ? Effect.void : Effect.fail(error)))
     )
   },
   Effect.scoped,

@@ -4,7 +4,7 @@
  * A survivor is recognised by its own command line, which names a path inside our data folder: a process id alone may
  * meanwhile belong to somebody else. Only the holder of the folder's lock may call this.
  */
-import { Effect, FileSystem, Option, Schedule } from "effect"
+import { Effect, FileSystem, Option, Schedule, Schema } from "effect"
 import { runProgram } from "./Program.ts"
 
 /** How long a survivor may take to end by itself before it is killed. Postgres writes a checkpoint in this time. */
@@ -40,7 +40,15 @@ const untilGone = (pid: number, path: string) =>
   Effect.repeat(isOurs(pid, path), { while: (alive) => alive, schedule: Schedule.spaced("25 millis") })
 
 const send = (pid: number, signal: NodeJS.Signals) =>
-  Effect.ignore(Effect.try({ try: () => process.kill(pid, signal), catch: (cause) => cause }))
+  Effect.ignore(
+    Effect.try({ try: () => process.kill(pid, signal), catch: (cause) => new NotSignalled({ pid, cause }) })
+  )
+
+/** The process has just gone, or is not ours to signal: either way the wait that follows tells. */
+class NotSignalled extends Schema.TaggedError<NotSignalled>()("NotSignalled", {
+  pid: Schema.Int,
+  cause: Schema.Defect()
+}) {}
 
 /** A process that has ended but was not yet collected by its parent has no command line: it counts as gone. */
 const isOurs = (pid: number, path: string) => Effect.map(commandLine(pid), (line) => line.includes(path))

@@ -71,7 +71,7 @@ describe("embedded servers", () => {
           return { ...servers, gone: yield* pidsOf(servers) }
         })
       )
-      for (const pid of [first.gone.nats, first.gone.postgres]) expect(() => process.kill(pid, 0)).toThrow()
+      for (const pid of [first.gone.nats, first.gone.postgres]) expect(() => process.kill(pid, 0)).toThrow("ESRCH")
       const began = performance.now()
       const second = yield* start(folder)
       expect(performance.now() - began).toBeLessThan(4_000)

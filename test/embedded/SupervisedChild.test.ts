@@ -83,7 +83,7 @@ describe("a supervised child", () => {
           return Option.getOrThrow(yield* supervised.pid)
         })
       )
-      expect(() => process.kill(pid, 0)).toThrow()
+      expect(() => process.kill(pid, 0)).toThrow("ESRCH")
     }).pipe(Effect.provide(NodeServices.layer))
   )
 })

@@ -11,9 +11,6 @@ const hold = Effect.gen(function* () {
 })
 
 const wanted = { folder: process.argv[2] ?? "", databaseUrl: Option.none(), natsUrl: Option.none() }
-await Effect.runPromise(
-  hold.pipe(
-    Effect.provide(EmbeddedServers.layer(wanted).pipe(Layer.provide(NodeServices.layer))),
-    Effect.provide(Logger.layer([]))
-  )
-)
+const quiet = Logger.layer([])
+const servers = EmbeddedServers.layer(wanted).pipe(Layer.provide(NodeServices.layer), Layer.provideMerge(quiet))
+await Effect.runPromise(Effect.provide(hold, servers))
