@@ -88,6 +88,9 @@ const failed = (why: string) =>
 
 /** What went wrong, without apt's progress. */
 const lastLines = (output: string) => {
+  if (output.includes("NO_PUBKEY")) {
+    return "the keyring of this machine does not know the newer release; apt-get install debian-archive-keyring mends that"
+  }
   const lines = output.trim().split("\n")
   const complaints = lines.filter((line) => /^(E|W|Err):/.test(line))
   return (complaints.length > 0 ? complaints : lines).slice(-5).join("\n")
