@@ -145,7 +145,10 @@ const routed = (
 /** What the submitter is told. */
 export const answerOf = (routed: Routed, outcome: AcceptOutcome): Result.Result<AcceptedTask, Refusal> => {
   const { task } = routed
-  const accepted = (id: TaskId, rest: Pick<AcceptedTask, "status" | "waiting_for" | "created_at" | "duplicate">) =>
+  const accepted = (
+    id: TaskId,
+    rest: Pick<AcceptedTask, "status" | "waiting_for" | "created_at" | "duplicate"> & Partial<AcceptedTask>
+  ) =>
     Result.succeed({
       id,
       namespace: task.namespace,
@@ -169,9 +172,17 @@ export const answerOf = (routed: Routed, outcome: AcceptOutcome): Result.Result<
             status: outcome.status,
             waiting_for: outcome.waitingFor ?? null,
             created_at: outcome.createdAt,
-            duplicate: true
+            duplicate: true,
+            // The answer of the first time: meanwhile the same command might go to another agent.
+            ...(outcome.routed !== undefined && {
+              name: outcome.routed.name,
+              type: outcome.routed.type,
+              agent_id: outcome.routed.agentId ?? null
+            })
           })
         : Result.fail(mismatch(task.idempotency?.key ?? ""))
+    case "Refused":
+      return Result.fail(invalidField("", `the task cannot be stored: ${outcome.message}`))
     case "UnknownTask":
       return Result.fail(invalidField(outcome.field, `there is no task ${outcome.id} in this namespace`))
   }

@@ -98,9 +98,12 @@ create type accept_refusal as (ordinal int, outcome text, id uuid, same boolean,
 
 -- Accepts tasks. `p_tasks` is an array of rows as the ledger writes them, `p_dependencies` one of edges. With
 -- `p_atomic` either all of them are accepted or none. Outcomes by `ordinal`: accepted, existing (`id` is the task that
--- the key made, `same` whether the command is the same), unknown_parent, unknown_dependency (`id` is what was not found).
+-- the key made, as it stands, `same` whether the command is the same), unknown_parent, unknown_dependency (`id` is what was not found).
 create function task_accept(p_tasks json, p_dependencies json, p_graph json, p_atomic boolean, p_simple boolean)
-returns table (ordinal int, outcome text, id uuid, status task_status, waiting_for task_wait, at timestamptz, same boolean)
+returns table (
+  ordinal int, outcome text, id uuid, status task_status, waiting_for task_wait, at timestamptz, same boolean,
+  name text, type text, agent_id uuid
+)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -123,7 +126,7 @@ begin
           where k.created_at < now() - interval '72 hours';
         return query
           select -1, 'existing', k.resource_id, null::task_status, null::task_wait, k.created_at,
-            k.fingerprint = decode(v_graph.fingerprint, 'hex')
+            k.fingerprint = decode(v_graph.fingerprint, 'hex'), null, null, null::uuid
           from idempotency_keys k
           where k.namespace = v_graph.namespace and k.key = v_graph.key and k.resource_id <> v_graph.id;
         if found then return; end if;
@@ -173,13 +176,16 @@ begin
 
     -- All or none: what was written so far is taken back.
     if p_atomic and exists (select from unnest(v_refusals) as r where r.outcome <> 'existing' or not r.same) then
-      delete from idempotency_keys k using json_to_recordset(p_tasks) as n (id uuid) where k.resource_id = n.id;
+      delete from idempotency_keys k using json_to_recordset(p_tasks) as n (id uuid, namespace text, key text)
+      where k.namespace = n.namespace and k.key = n.key and k.resource_id = n.id;
       if p_graph is not null then
-        delete from idempotency_keys k where k.resource_id = v_graph.id;
+        delete from idempotency_keys k
+        where k.namespace = v_graph.namespace and k.key = v_graph.key and k.resource_id = v_graph.id;
         delete from graphs g where g.id = v_graph.id;
       end if;
       return query
-        select r.ordinal, r.outcome, r.id, t.status, t.waiting_for, coalesce(t.created_at, r.at), r.same
+        select r.ordinal, r.outcome, r.id, t.status, t.waiting_for, coalesce(t.created_at, r.at, now()), r.same,
+          t.name, t.type, t.agent_id
         from unnest(v_refusals) as r left join tasks t on t.id = r.id and r.outcome = 'existing';
       return;
     end if;
@@ -234,13 +240,14 @@ begin
       perform dependencies_resolve(v_ended);
     end if;
     return query
-      select r.ordinal, r.outcome, r.id, t.status, t.waiting_for, coalesce(t.created_at, r.at), r.same
+      select r.ordinal, r.outcome, r.id, t.status, t.waiting_for, coalesce(t.created_at, r.at, now()), r.same,
+        t.name, t.type, t.agent_id
       from unnest(v_refusals) as r left join tasks t on t.id = r.id and r.outcome = 'existing';
   end if;
 
   -- Read back rather than returned from the insert: it also answers for rows that an unknown commit had written.
   return query
-    select n.o, 'accepted', t.id, t.status, t.waiting_for, t.created_at, null::boolean
+    select n.o, 'accepted', t.id, t.status, t.waiting_for, t.created_at, null::boolean, null, null, null::uuid
     from json_to_recordset(p_tasks) as n (o int, id uuid) join tasks t on t.id = n.id
     where not n.o = any (v_refused);
 end $$;

@@ -63,7 +63,13 @@ export type AcceptOutcome =
       readonly status: TaskStatus
       readonly waitingFor: WaitingFor | undefined
       readonly createdAt: string
+      /** Of a task, as it was routed then; undefined for a graph. */
+      readonly routed:
+        | { readonly name: string; readonly type: TaskType; readonly agentId: AgentId | undefined }
+        | undefined
     }
+  /** Postgres will not store it: a mistake that no check before it found. Its neighbours are not concerned. */
+  | { readonly _tag: "Refused"; readonly message: string }
   /** A parent or dependency that is not in this namespace. */
   | { readonly _tag: "UnknownTask"; readonly field: "parent_id" | "dependencies"; readonly id: string }
 

@@ -2,11 +2,13 @@
  * How tasks are accepted: one call of `task_accept` for what the scheduler gathered, and what it answers for each task.
  */
 import { Effect, Metric, Semaphore } from "effect"
-import type { AcceptOutcome, Ledger, NewGraph, NewTask } from "../../actors/ports/Ledger.ts"
+import type { AcceptOutcome, Ledger, LedgerUnavailable, NewGraph, NewTask } from "../../actors/ports/Ledger.ts"
 import type { Event } from "../../protocol/Event.ts"
+import type { AgentId, TaskType } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { TaskStatus, WaitingFor } from "../../protocol/Task.ts"
-import type { CommitError, Committing } from "./Committing.ts"
+import type { Committing, StatementRefused } from "./Committing.ts"
+import { messageOf } from "./Postgres.ts"
 import * as TaskRows from "./TaskRows.ts"
 
 interface AcceptRow {
@@ -17,10 +19,13 @@ interface AcceptRow {
   readonly waiting_for: WaitingFor | null
   readonly at: Date
   readonly same: boolean | null
+  readonly name: string | null
+  readonly type: TaskType | null
+  readonly agent_id: AgentId | null
 }
 
 export const make = Effect.fnUntraced(function* (committing: Committing) {
-  const { commit, limits, publish, refusedIsDefect, sql } = committing
+  const { commit, limits, publish, sql } = committing
 
   const acceptRows = (
     tasks: ReadonlyArray<NewTask>,
@@ -59,10 +64,10 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
   const acceptOutcomes = (tasks: ReadonlyArray<NewTask>, answers: ReadonlyArray<AcceptRow>) => {
     const outcomes: Array<AcceptOutcome> = []
     const events: Array<Event> = []
-    const at = answers[0]?.at.toISOString() ?? ""
     let graphAnswer: AcceptOutcome | undefined
     for (const row of answers) {
       const task = tasks[row.ordinal]
+      const at = row.at.toISOString()
       if (row.outcome === "accepted" && task !== undefined && row.status !== null) {
         outcomes[row.ordinal] = {
           _tag: "Accepted",
@@ -88,7 +93,11 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
           same: row.same === true,
           status: row.status ?? "pending",
           waitingFor: row.waiting_for ?? undefined,
-          createdAt: row.at.toISOString()
+          createdAt: at,
+          routed:
+            row.name === null || row.type === null
+              ? undefined
+              : { name: row.name, type: row.type, agentId: row.agent_id ?? undefined }
         }
         if (row.ordinal < 0) graphAnswer = existing
         else outcomes[row.ordinal] = existing
@@ -110,14 +119,15 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
     }
     return Effect.as(Effect.andThen(Metric.update(Metrics.tasksAccepted, events.length), publish(events)), outcomes)
   }
+
   const isSimple = (task: NewTask) =>
     task.dependencies.length === 0 && task.parentId === undefined && task.idempotency === undefined
 
-  /** One transaction; when it is refused for a mistake in one task, halves, until only that one fails. */
-  const acceptEach = (tasks: ReadonlyArray<NewTask>): Effect.Effect<ReadonlyArray<AcceptOutcome>, CommitError> =>
+  /** One transaction; when it is refused for a mistake in one task, halves, until only that one is refused. */
+  const acceptEach = (tasks: ReadonlyArray<NewTask>): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> =>
     acceptRows(tasks, { simple: tasks.every(isSimple), atomic: false, graph: undefined }).pipe(
       Effect.catchTag("StatementRefused", (refused) => {
-        if (tasks.length === 1) return Effect.fail(refused)
+        if (tasks.length === 1) return refusedAll(tasks, refused)
         const middle = tasks.length >> 1
         return Effect.zipWith(acceptEach(tasks.slice(0, middle)), acceptEach(tasks.slice(middle)), (first, second) => [
           ...first,
@@ -125,13 +135,21 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
         ])
       })
     )
+
+  const refusedAll = (tasks: ReadonlyArray<NewTask>, refused: StatementRefused) =>
+    Effect.as(
+      Effect.logWarning("a task cannot be stored", messageOf(refused.error)),
+      tasks.map((): AcceptOutcome => ({ _tag: "Refused", message: messageOf(refused.error) }))
+    )
+
   // Whole graphs are large transactions: one at a time leaves room for everybody else.
   const atomically = yield* Semaphore.make(1)
+  const acceptAll = (tasks: ReadonlyArray<NewTask>, graph: NewGraph | undefined) =>
+    atomically
+      .withPermit(acceptRows(tasks, { simple: false, atomic: true, graph }))
+      .pipe(Effect.catchTag("StatementRefused", (refused) => refusedAll(tasks, refused)))
+
   const accept: Ledger["Service"]["accept"] = (tasks, options) =>
-    refusedIsDefect(
-      options?.atomic === true
-        ? atomically.withPermit(acceptRows(tasks, { simple: false, atomic: true, graph: options.graph }))
-        : acceptEach(tasks)
-    )
+    options?.atomic === true ? acceptAll(tasks, options.graph) : acceptEach(tasks)
   return accept
 })

@@ -41,6 +41,14 @@ export const sqlState = (error: SqlError): string | undefined => {
   return Predicate.hasProperty(cause, "code") && typeof cause.code === "string" ? cause.code : undefined
 }
 
+/** What Postgres said, for people; without the values of the statement. */
+export const messageOf = (error: SqlError): string => {
+  const cause = error.reason.cause
+  return Predicate.hasProperty(cause, "message") && typeof cause.message === "string"
+    ? cause.message
+    : error.reason.message
+}
+
 /** Classes of SQLSTATE that say the statement itself is wrong: data, constraint, syntax or access, raised by a function. */
 const permanentClasses = new Set(["22", "23", "42", "0A", "P0"])
 
