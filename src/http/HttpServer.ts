@@ -87,8 +87,17 @@ const routes = HttpApiBuilder.layer(Api).pipe(
   ]),
   Layer.provide([AuthenticationLive.layer, TransportLive.layer]),
   Layer.provideMerge(HttpRouter.layer),
-  Layer.provide(layerHttpServices)
+  Layer.provide(layerHttpServices),
+  (layer) => servedHere(layer)
 )
+
+/**
+ * What handlers need per request is what the server's own layer was built with: said in types here, as
+ * `HttpRouter.serve` does for the server that it starts itself.
+ */
+function servedHere<A, E, R>(layer: Layer.Layer<A, E, R>) {
+  return layer as Layer.Layer<A, E, HttpRouter.Request.Without<R> | HttpRouter.Request.Only<"Requires", R>>
+}
 
 /** The router with the request's name in force, and an end for what no route's transport caught. */
 const app = Effect.gen(function* () {

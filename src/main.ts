@@ -1,0 +1,205 @@
+/**
+ * The composition root: which parts a node is made of, put together once.
+ *
+ *   servers         Postgres and NATS: named ones, or our own (`up`)
+ *     transport     bus, ledger, stores, placement
+ *       actors      directory, dispatcher, scheduler, host, reconciler
+ *         cases     tasks, agents, keys, artifacts, system
+ *           doors   HTTP, NATS
+ *
+ * What is built later ends first: doors close, then instances hand over, then connections and servers go.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { Effect, Layer, Option, Redacted, Ref } from "effect"
+import manifest from "../package.json" with { type: "json" }
+import { AgentDirectory } from "../actors/AgentDirectory.ts"
+import { AgentHost } from "../actors/AgentHost.ts"
+import { Dispatcher } from "../actors/Dispatcher.ts"
+import * as Reconciler from "../actors/Reconciler.ts"
+import { Scheduler, SchedulerLimits } from "../actors/Scheduler.ts"
+import { UuidV7 } from "../actors/UuidV7.ts"
+import { Agents } from "./app/Agents.ts"
+import { ApiKeys } from "./app/ApiKeys.ts"
+import { Artifacts } from "./app/Artifacts.ts"
+import { Startup } from "./app/Startup.ts"
+import { System } from "./app/System.ts"
+import { Tasks } from "./app/Tasks.ts"
+import * as UserBehaviours from "./behaviours.ts"
+import { Nats } from "./bus/Nats.ts"
+import * as NatsBus from "./bus/NatsBus.ts"
+import { AppConfig, type NatsAccess, requireServers } from "./config.ts"
+import { EmbeddedServers } from "./embedded/EmbeddedServers.ts"
+import * as FirstStart from "./FirstStart.ts"
+import { HttpLimits } from "./http/HttpLimits.ts"
+import * as HttpServer from "./http/HttpServer.ts"
+import { AgentRegistry } from "./ledger/AgentRegistry.ts"
+import * as AgentStorePostgres from "./ledger/AgentStorePostgres.ts"
+import { ApiKeyStore } from "./ledger/ApiKeyStore.ts"
+import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
+import * as Migrations from "./ledger/Migrations.ts"
+import * as Postgres from "./ledger/Postgres.ts"
+import * as PostgresLedger from "./ledger/PostgresLedger.ts"
+import { TaskReader } from "./ledger/TaskReader.ts"
+import * as NatsService from "./nats/NatsService.ts"
+import { NatsLink } from "./nats/NatsLink.ts"
+import * as Logs from "./observability/Logs.ts"
+import * as ProcessMetrics from "./observability/ProcessMetrics.ts"
+import * as Tracing from "./observability/Tracing.ts"
+import * as ClusterPlacement from "./placement/ClusterPlacement.ts"
+
+type Config = AppConfig["Service"]
+
+/** The servers that a node stands on. */
+interface Servers {
+  readonly databaseUrl: Redacted.Redacted
+  readonly nats: NatsAccess
+}
+
+const observability = Layer.unwrap(
+  Effect.map(AppConfig, (config) =>
+    Layer.mergeAll(
+      Tracing.layer({
+        endpoint: config.otlpEndpoint,
+        headers: config.otlpHeaders,
+        serviceName: config.serviceName,
+        serviceVersion: manifest.version,
+        nodeName: config.nodeName,
+        sampleRatio: config.sampleRatio
+      }),
+      ProcessMetrics.layer({ version: manifest.version }),
+      Logs.layer({ level: config.logLevel, format: config.logFormat, fields: { node: config.nodeName } })
+    )
+  )
+)
+
+/** A node on servers of its own where none are named. Runs until it is interrupted, or its servers have given up. */
+export const up = Effect.gen(function* () {
+  const config = yield* AppConfig
+  const embedded = yield* EmbeddedServers
+  const credentials: NatsAccess["credentials"] = Option.match(embedded.natsAuth, {
+    onNone: () => ({ _tag: "None" }),
+    onSome: ({ password, user }) => ({ _tag: "Password", user, password })
+  })
+  const servers: Servers = {
+    databaseUrl: embedded.databaseUrl,
+    nats: config.nats ?? { servers: [embedded.natsUrl], tls: false, credentials }
+  }
+  const running = Effect.gen(function* () {
+    const server = yield* HttpServer.HttpServer
+    yield* FirstStart.onThisMachine({
+      folder: config.dataFolder,
+      url: server.url,
+      nats: Option.map(embedded.natsClientAuth, (client) => ({ url: embedded.natsUrl, ...client })),
+      warnings: config.warnings
+    })
+    yield* ready
+    return yield* embedded.gaveUp
+  })
+  return yield* Effect.provide(Effect.scoped(running), node(config, servers))
+}).pipe(
+  Effect.provide(
+    Layer.unwrap(
+      Effect.map(AppConfig, (config) =>
+        EmbeddedServers.layer({
+          folder: config.dataFolder,
+          databaseUrl: Option.fromUndefinedOr(config.databaseUrl),
+          natsUrl: Option.map(Option.fromUndefinedOr(config.nats), ({ servers }) => servers.join(","))
+        })
+      )
+    )
+  ),
+  Effect.provide(observability),
+  Effect.provide([AppConfig.layer, NodeServices.layer])
+)
+
+/** A node on the servers that the environment names. Runs until it is interrupted. */
+export const serve = Effect.gen(function* () {
+  const config = yield* AppConfig
+  const servers = yield* namedServers(config)
+  const running = Effect.gen(function* () {
+    const server = yield* HttpServer.HttpServer
+    yield* FirstStart.onServers(server.url)
+    for (const warning of config.warnings) yield* Effect.logWarning(warning)
+    yield* ready
+    return yield* Effect.never
+  })
+  return yield* Effect.provide(Effect.scoped(running), node(config, servers))
+}).pipe(Effect.provide(observability), Effect.provide([AppConfig.layer, NodeServices.layer]))
+
+/** Brings the named database to this version. Returns the migrations that were applied. */
+export const migrate = Effect.gen(function* () {
+  const config = yield* AppConfig
+  const { databaseUrl } = yield* namedServers(config)
+  return yield* Effect.provide(Migrations.migrate(), postgres(config, databaseUrl))
+}).pipe(Effect.provide(observability), Effect.provide([AppConfig.layer, NodeServices.layer]))
+
+const namedServers = Effect.fnUntraced(function* (config: Config) {
+  yield* requireServers(config)
+  const { databaseUrl, nats } = config
+  return databaseUrl === undefined || nats === undefined ? yield* Effect.never : { databaseUrl, nats }
+})
+
+/** Ready from here on; no more from the moment an orderly end begins. */
+const ready = Effect.gen(function* () {
+  const startup = yield* Startup
+  yield* Effect.acquireRelease(Ref.set(startup.ready, true), () => Ref.set(startup.ready, false))
+})
+
+// --- the parts, in named groups
+
+const postgres = (config: Config, url: Redacted.Redacted) =>
+  Postgres.layer({
+    url,
+    connectionsMax: config.databaseConnections,
+    applicationName: `datamcp ${config.nodeName}`,
+    preparedStatements: config.databasePrepare
+  })
+
+const node = (config: Config, { databaseUrl, nats }: Servers) => {
+  const database = Layer.effectDiscard(Migrations.migrate()).pipe(Layer.provideMerge(postgres(config, databaseUrl)))
+  const transport = NatsBus.layer.pipe(
+    Layer.provideMerge(Nats.layer({ ...nats, name: `datamcp ${config.nodeName}` }))
+  )
+  const stores = Layer.mergeAll(
+    AgentStorePostgres.layer,
+    AgentRegistry.layer,
+    ApiKeyStore.layer,
+    ArtifactStorePostgres.layer,
+    TaskReader.layer,
+    PostgresLedger.layer(config.nodeName),
+    ClusterPlacement.layer(config.nodeName),
+    UserBehaviours.layer(config.behaviours),
+    Startup.layer
+  ).pipe(Layer.provideMerge(UuidV7.layer))
+  const actors = Layer.mergeAll(Reconciler.layer, AgentHost.layer).pipe(
+    Layer.provideMerge(Scheduler.layer),
+    Layer.provideMerge(Dispatcher.layer),
+    Layer.provideMerge(AgentDirectory.layer)
+  )
+  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+  const doors = Layer.mergeAll(
+    HttpServer.layer({ host: config.host, port: config.port }),
+    NatsService.layer({
+      version: manifest.version,
+      node: config.nodeName,
+      requestsMax: config.natsRequests,
+      heldMax: config.natsWaits,
+      drain: config.drain
+    }).pipe(Layer.provide(Layer.effect(NatsLink, Effect.map(Nats, ({ connection }) => connection))))
+  )
+  return doors.pipe(
+    Layer.provideMerge(cases),
+    Layer.provideMerge(actors),
+    Layer.provideMerge(stores),
+    Layer.provideMerge(transport),
+    Layer.provideMerge(database),
+    Layer.provideMerge(NodeCrypto.layer),
+    Layer.provide(
+      Layer.mergeAll(
+        Layer.succeed(SchedulerLimits, { ...SchedulerLimits.defaultValue(), mailboxTasks: config.schedulerMailbox }),
+        Layer.succeed(HttpLimits, { ...HttpLimits.defaultValue(), drainTime: config.drain })
+      )
+    )
+  )
+}
