@@ -4,7 +4,7 @@
  * Invariants: a key stays `Redacted` until it is put on a request; the key file is used for this machine's server only,
  * so that naming another URL never sends it there; a key file that others can read is refused.
  */
-import { Context, Effect, FileSystem, Layer, Option, Path, Redacted } from "effect"
+import { Context, Effect, FileSystem, Layer, Option, Path, Redacted, Schema } from "effect"
 import { CliEnvironment } from "./CliEnvironment.ts"
 import { noAnswer, usage } from "./CliFailure.ts"
 import { defaultUrl, Key, Url } from "./flags.ts"
@@ -27,9 +27,10 @@ export class Connection extends Context.Service<
   )
 }
 
-/** The server's URL from `--url`, `DATAMCP_URL` or the default. */
+/** The server's URL: from `--url`, else `DATAMCP_URL`, else that of the platform started here, else the default. */
 export const serverUrl = Effect.gen(function* () {
-  const given = Option.getOrUndefined(yield* Url) ?? (yield* CliEnvironment).url ?? defaultUrl
+  const named = Option.getOrUndefined(yield* Url) ?? (yield* CliEnvironment).url
+  const given = named ?? (yield* urlStartedHere) ?? defaultUrl
   const parsed = URL.canParse(given) ? new URL(given) : undefined
   if (parsed === undefined || (parsed.protocol !== "http:" && parsed.protocol !== "https:")) {
     return yield* usage(`${given} is not an http or https URL.`, "For example --url http://127.0.0.1:8002")
@@ -39,6 +40,16 @@ export const serverUrl = Effect.gen(function* () {
   }
   return parsed.origin + parsed.pathname.replace(/\/+$/u, "")
 })
+
+/** What `up` has noted about the platform it started, as far as it is read here. */
+const Noted = Schema.fromJsonString(Schema.Struct({ url: Schema.String }))
+
+const urlStartedHere = Effect.gen(function* () {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const text = yield* fs.readFileString(path.join((yield* CliEnvironment).dataFolder, "connection.json"))
+  return (yield* Schema.decodeEffect(Noted)(text)).url
+}).pipe(Effect.orElseSucceed(() => undefined))
 
 const keyFor = Effect.fnUntraced(function* (url: string) {
   const flag = yield* Key

@@ -15,7 +15,7 @@ export const Json = GlobalFlag.Setting("json")({
 export const Url = GlobalFlag.Setting("url")({
   flag: Flag.String("url").pipe(
     Flag.optional,
-    Flag.withDescription(`Where the server is; else DATAMCP_URL, else ${defaultUrl}`)
+    Flag.withDescription(`Where the server is; else DATAMCP_URL, else where one was started here, else ${defaultUrl}`)
   )
 })
 
