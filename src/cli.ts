@@ -15,13 +15,15 @@ import manifest from "../package.json" with { type: "json" }
 import { agents } from "./cli/agents.ts"
 import { artifacts } from "./cli/artifacts.ts"
 import { CliEnvironment } from "./cli/CliEnvironment.ts"
-import { usage } from "./cli/CliFailure.ts"
+import { CliFailure, usage } from "./cli/CliFailure.ts"
 import { doctor } from "./cli/doctor.ts"
 import { Json, Key, Url } from "./cli/flags.ts"
 import { graphs } from "./cli/graphs.ts"
 import { keys } from "./cli/keys.ts"
+import { Launch } from "./cli/Launch.ts"
 import { Output } from "./cli/Output.ts"
 import { presenter, told } from "./cli/Presentation.ts"
+import { migrate, serve, up } from "./cli/platform.ts"
 import { Screen } from "./cli/Screen.ts"
 import { status } from "./cli/status.ts"
 import { tasks } from "./cli/tasks.ts"
@@ -59,6 +61,31 @@ const environment = Layer.effect(
   })
 )
 
+/** What starts a platform says itself, in its message, what is wrong and what to do. */
+const launched = <A, E extends { readonly message: string }, R>(
+  start: (main: typeof import("./main.ts")) => Effect.Effect<A, E, R>
+) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./main.ts")),
+    (main) => Effect.mapError(start(main), ({ message }) => notStarted(message))
+  )
+
+const notStarted = (message: string) =>
+  new CliFailure({
+    exitCode: 1,
+    message,
+    problem: { type: "urn:datamcp:problem:not-started", title: "The platform cannot run", detail: message }
+  })
+
+const launch = Layer.succeed(
+  Launch,
+  Launch.of({
+    up: launched((main) => main.up),
+    serve: launched((main) => main.serve),
+    migrate: launched((main) => main.migrate)
+  })
+)
+
 // Before the grammar has been read, and so also when it is broken.
 const json = process.argv.includes("--json")
 
@@ -68,7 +95,7 @@ told(
       builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions]
     }),
     Effect.provideService(CliOutput.Presenter, presenter(json)),
-    Effect.provide(Layer.mergeAll(environment, platform))
+    Effect.provide(Layer.mergeAll(environment, launch))
   ),
   json
 ).pipe(

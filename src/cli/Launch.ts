@@ -1,0 +1,18 @@
+/**
+ * What starts a platform, as the command line sees it. Given in by the program's entry, which loads the rest of the
+ * house only for the commands that need it.
+ */
+import { Context, type Effect } from "effect"
+import type { CliFailure } from "./CliFailure.ts"
+
+export class Launch extends Context.Service<
+  Launch,
+  {
+    /** Servers of its own where none are named, then a node. Runs until it is interrupted. */
+    readonly up: Effect.Effect<void, CliFailure>
+    /** A node on the servers that the environment names. Runs until it is interrupted. */
+    readonly serve: Effect.Effect<void, CliFailure>
+    /** Brings the database that the environment names to this version. Returns the migrations that were applied. */
+    readonly migrate: Effect.Effect<ReadonlyArray<string>, CliFailure>
+  }
+>()("datamcp/cli/Launch") {}
