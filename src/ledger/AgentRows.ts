@@ -12,7 +12,7 @@ export const isAgentId = (ref: string): boolean => uuid.test(ref)
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/u
 
 /** How long after its last heartbeat an instance still counts as current, in seconds. */
-export const heartbeatFreshSeconds = 30
+export const heartbeatFreshSeconds = 15
 
 /** Live tasks of an agent that are looked at to tell idle from busy. */
 const liveTasksMax = 1_000

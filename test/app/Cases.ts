@@ -1,0 +1,80 @@
+/**
+ * Every use case on real Postgres, with the real ledger and scheduler, and a bus in memory. `layer` runs no task, so that
+ * tests decide what becomes of one; `running` has a host and a reconciler too.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { Effect, Layer, Schema } from "effect"
+import { AgentDirectory } from "../../actors/AgentDirectory.ts"
+import { AgentHost } from "../../actors/AgentHost.ts"
+import { type Behaviour, Behaviours, SettingsInvalid } from "../../actors/Behaviour.ts"
+import { echo } from "../../actors/behaviours/Echo.ts"
+import { Dispatcher } from "../../actors/Dispatcher.ts"
+import * as Reconciler from "../../actors/Reconciler.ts"
+import { Scheduler } from "../../actors/Scheduler.ts"
+import { CreateAgent } from "../../protocol/Agent.ts"
+import { NodeName } from "../../protocol/Ids.ts"
+import { SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
+import { Agents } from "../../src/app/Agents.ts"
+import { ApiKeys } from "../../src/app/ApiKeys.ts"
+import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Startup } from "../../src/app/Startup.ts"
+import { System } from "../../src/app/System.ts"
+import { Tasks } from "../../src/app/Tasks.ts"
+import { AgentRegistry } from "../../src/ledger/AgentRegistry.ts"
+import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
+import { ApiKeyStore } from "../../src/ledger/ApiKeyStore.ts"
+import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.ts"
+import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
+import { TaskReader } from "../../src/ledger/TaskReader.ts"
+import * as Database from "../ledger/Database.ts"
+import * as MemoryBus from "../support/MemoryBus.ts"
+import * as SoloPlacement from "../support/SoloPlacement.ts"
+
+/** Echo that takes no settings at all. */
+const picky: Behaviour = {
+  ...echo,
+  type: "picky",
+  check: (settings) =>
+    JSON.stringify(settings) === "{}"
+      ? Effect.void
+      : Effect.fail(new SettingsInvalid({ message: "this behaviour takes no settings" }))
+}
+
+const known = new Map([echo, picky].map((behaviour) => [behaviour.type, behaviour]))
+
+const behaviours = Layer.succeed(
+  Behaviours,
+  Behaviours.of({ get: (type) => known.get(type), types: [...known.keys()] })
+)
+
+const stores = Layer.mergeAll(
+  AgentStorePostgres.layer,
+  AgentRegistry.layer,
+  ApiKeyStore.layer,
+  ArtifactStorePostgres.layer,
+  TaskReader.layer,
+  PostgresLedger.layer(NodeName.make("solo")),
+  SoloPlacement.layer,
+  behaviours,
+  Startup.layer
+).pipe(Layer.provideMerge(MemoryBus.layer), Layer.provideMerge(Database.layer), Layer.provideMerge(NodeCrypto.layer))
+
+const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
+
+const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+
+export const layer = cases.pipe(Layer.provideMerge(actors), Layer.provideMerge(stores))
+
+export const running = cases.pipe(
+  Layer.provideMerge(Layer.mergeAll(AgentHost.layer, Reconciler.layer)),
+  Layer.provideMerge(actors),
+  Layer.provideMerge(stores)
+)
+
+export const submitTask = Schema.decodeUnknownSync(SubmitTask)
+export const submitGraph = Schema.decodeUnknownSync(SubmitGraph)
+const createAgent = Schema.decodeUnknownSync(CreateAgent)
+
+/** Makes an agent of type echo as whoever acts. */
+export const echoAgent = (name: string, over: object = {}) =>
+  Effect.flatMap(Agents, (agents) => agents.create(createAgent({ name, type: "echo", ...over })))
