@@ -5,7 +5,7 @@
  * Files get what they need from `Servers.ts`, never from here. Durability is off: what a power cut would lose is
  * thrown away anyway.
  */
-import { chmodSync, mkdirSync, mkdtempSync, rmSync } from "node:fs"
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -28,9 +28,25 @@ declare module "vitest" {
 
 const tools = fileURLToPath(new URL("../../.datamcp/tools", import.meta.url))
 
+const folderPrefix = "datamcp-test-"
+
+/** Folders of runs that were killed: their names say which process made them. */
+const removeLeftovers = () => {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = new RegExp(`^${folderPrefix}(\\d+)-`).exec(name)?.[1]
+    if (pid === undefined || existsSync(`/proc/${pid}`) || process.platform !== "linux") continue
+    try {
+      rmSync(join(tmpdir(), name), { recursive: true, force: true })
+    } catch {
+      // Another user's: theirs to remove.
+    }
+  }
+}
+
 export default async function setup(project: TestProject) {
+  removeLeftovers()
   // Postgres's own user, when root runs the tests, must be able to enter.
-  const folder = mkdtempSync(join(tmpdir(), "datamcp-test-"))
+  const folder = mkdtempSync(join(tmpdir(), `${folderPrefix}${process.pid}-`))
   chmodSync(folder, 0o755)
   const scope = Scope.makeUnsafe()
   const run = <A, E>(effect: Effect.Effect<A, E, Scope.Scope | NodeServices.NodeServices>) =>
