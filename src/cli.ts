@@ -22,8 +22,8 @@ import { graphs } from "./cli/graphs.ts"
 import { keys } from "./cli/keys.ts"
 import { Launch } from "./cli/Launch.ts"
 import { Output } from "./cli/Output.ts"
-import { migrate, serve, up } from "./cli/platform.ts"
 import { presenter, told } from "./cli/Presentation.ts"
+import { migrate, serve, up } from "./cli/platform.ts"
 import { Screen } from "./cli/Screen.ts"
 import { status } from "./cli/status.ts"
 import { tasks } from "./cli/tasks.ts"
@@ -67,8 +67,15 @@ const launched = <A, E extends { readonly message: string }, R>(
 ) =>
   Effect.flatMap(
     Effect.promise(() => import("./main.ts")),
-    (main) => Effect.mapError(start(main), (error) => new CliFailure({ exitCode: 1, message: error.message }))
+    (main) => Effect.mapError(start(main), ({ message }) => notStarted(message))
   )
+
+const notStarted = (message: string) =>
+  new CliFailure({
+    exitCode: 1,
+    message,
+    problem: { type: "urn:datamcp:problem:not-started", title: "The platform cannot run", detail: message }
+  })
 
 const launch = Layer.succeed(
   Launch,
