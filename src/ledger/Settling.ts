@@ -8,7 +8,8 @@ import type { Event } from "../../protocol/Event.ts"
 import type { TaskId } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { TaskProgress } from "../../protocol/Task.ts"
-import type { Committing } from "./Committing.ts"
+import type { Committing, StatementRefused } from "./Committing.ts"
+import { messageOf } from "./Postgres.ts"
 import * as TaskRows from "./TaskRows.ts"
 
 interface Ending {
@@ -75,26 +76,12 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
   const settleBatched = yield* batch((ending: Ending) => TaskRows.bytesOfEnd(ending.end), settleBatch)
   const settle: Ledger["Service"]["settle"] = (slot, task, end) =>
     settleBatched({ slot, task, end }).pipe(
-      // A result that Postgres will not store (an invalid character, say) must not keep its task running for ever.
+      // An end that Postgres will not store (an invalid character, say) must not keep its task running for ever.
       Effect.catchTag("StatementRefused", (refused) =>
-        end._tag === "Completed"
-          ? refusedIsDefect(
-              settleBatched({
-                slot,
-                task,
-                end: {
-                  _tag: "Failed",
-                  error: {
-                    code: "result_refused",
-                    message: `the result cannot be stored: ${refused.error.reason.message}`
-                  },
-                  executionMillis: end.executionMillis
-                }
-              })
-            )
-          : Effect.die(refused.error)
+        refusedIsDefect(settleBatched({ slot, task, end: storable(end, refused) }))
       )
     )
+
   const progressBatched = yield* batch(
     (_: { readonly slot: Slot; readonly task: RunningTask; readonly progress: TaskProgress }) => 300,
     (reports) =>
@@ -132,10 +119,33 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       })
   )
   const progress: Ledger["Service"]["progress"] = (slot, task, report) =>
-    Effect.asVoid(refusedIsDefect(progressBatched({ slot, task, progress: report })))
+    Effect.asVoid(progressBatched({ slot, task, progress: report })).pipe(
+      Effect.catchTag("StatementRefused", (refused) =>
+        Effect.logDebug("progress cannot be stored and is left out", messageOf(refused.error))
+      )
+    )
 
   return { settle, progress }
 })
+
+/** What is recorded instead of an end that Postgres refused: a failure that says so, or the same end in plainer words. */
+const storable = (end: Settlement, refused: StatementRefused): Settlement => {
+  switch (end._tag) {
+    case "Released":
+      return end
+    case "Completed":
+      return {
+        _tag: "Failed",
+        executionMillis: end.executionMillis,
+        error: { code: "result_refused", message: `the result cannot be stored: ${messageOf(refused.error)}` }
+      }
+    default:
+      return { ...end, error: { code: plain(end.error.code), message: plain(end.error.message) } }
+  }
+}
+
+/** Text without what Postgres does not store: halves of a character, and U+0000. */
+const plain = (text: string) => text.toWellFormed().replaceAll("\u0000", "\ufffd")
 
 const outcomes: Partial<Record<Event["type"], string>> = {
   TaskCompleted: "completed",
