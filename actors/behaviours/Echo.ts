@@ -1,0 +1,146 @@
+/**
+ * The behaviour `echo`: gives its payload back, and on request sleeps, takes steps, fails, crashes, hangs or returns a
+ * result of a given size. For tests, tours and benchmarks.
+ *
+ * A payload that asks for nothing is not decoded at all: benchmarks run tens of thousands of them a second.
+ */
+import { Duration, Effect, Schema } from "effect"
+import * as Limits from "../../protocol/Limits.ts"
+import { type Attempt, type Behaviour, BehaviourFailure, type RunAttempt } from "../Behaviour.ts"
+import { parametersOf, payloadDecoder, settingsDecoder } from "./BehaviourInput.ts"
+
+/** Largest result on request, in bytes: far above `Limits.resultBytesMax`, so that its refusal can be tried. */
+const resultBytesMax = 4 * 1024 * 1024
+const stepsMax = 1_000
+
+const count = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 1, maximum }))
+
+/** What a payload may ask for, in the order in which it happens. Every other key is only echoed. */
+const requestFields = {
+  /** Time to take before anything else, spread over `steps`. */
+  sleep_ms: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.timeoutMillisMax }))),
+  /** Progress is reported after each of so many steps. */
+  steps: Schema.optionalKey(count(stepsMax)),
+  /** Ends by a defect: in the first `times` attempts, or in all of them. */
+  crash: Schema.optionalKey(
+    Schema.Union([
+      Schema.Boolean,
+      Schema.Struct({
+        times: Schema.optionalKey(count(Limits.attemptsMax)),
+        message: Schema.optionalKey(Schema.String)
+      })
+    ])
+  ),
+  /** Ends by an expected failure: in the first `times` attempts, or in all of them. */
+  fail: Schema.optionalKey(
+    Schema.Union([
+      Schema.Boolean,
+      Schema.Struct({
+        times: Schema.optionalKey(count(Limits.attemptsMax)),
+        retryable: Schema.optionalKey(Schema.Boolean),
+        code: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, 64))),
+        message: Schema.optionalKey(Schema.String),
+        retry_after_ms: Schema.optionalKey(
+          Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.retryDelayMillisMax }))
+        )
+      })
+    ])
+  ),
+  /** Never ends by itself. */
+  hang: Schema.optionalKey(Schema.Boolean),
+  /** Returns `{"data": "xxx..."}` of exactly so many bytes of JSON instead of the echo. */
+  result_bytes: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: emptyResultBytes(), maximum: resultBytesMax }))
+  )
+}
+
+const Request = Schema.Struct(requestFields)
+type Request = typeof Request.Type
+
+const keys = Object.keys(requestFields)
+const decodeRequest = payloadDecoder(Request)
+/** A struct without fields would accept anything. */
+const decodeSettings = settingsDecoder(
+  Schema.Record(Schema.String, Schema.Json).check(
+    Schema.makeFilter((settings) => Object.keys(settings).length === 0, { expected: "empty: echo has no settings" })
+  )
+)
+
+const run: RunAttempt = (attempt) => {
+  const asked = requestOf(attempt.payload)
+  return asked === undefined
+    ? Effect.succeed({ echo: attempt.payload })
+    : Effect.flatMap(decodeRequest(asked), (request) => perform(attempt, request))
+}
+
+/** The part of a payload that asks for something; undefined when there is none. */
+const requestOf = (payload: Schema.Json): Record<string, Schema.Json> | undefined => {
+  if (payload === null || typeof payload !== "object" || Array.isArray(payload)) return undefined
+  let request: Record<string, Schema.Json> | undefined
+  for (const [key, value] of Object.entries<Schema.Json>(payload)) {
+    if (keys.includes(key)) (request ??= {})[key] = value
+  }
+  return request
+}
+
+const perform = Effect.fnUntraced(function* (attempt: Attempt, request: Request) {
+  yield* takeSteps(attempt, request)
+  if (isDue(request.crash, attempt)) return yield* Effect.die(new Error(textOf(request.crash) ?? "crashed on request"))
+  if (isDue(request.fail, attempt)) return yield* failureOf(request.fail, attempt)
+  if (request.hang === true) return yield* Effect.never
+  return request.result_bytes === undefined
+    ? { echo: attempt.payload }
+    : { data: "x".repeat(request.result_bytes - emptyResultBytes()) }
+})
+
+const takeSteps = Effect.fnUntraced(function* (attempt: Attempt, request: Request) {
+  const steps = request.steps ?? 1
+  const pause = Duration.millis((request.sleep_ms ?? 0) / steps)
+  for (let step = 1; step <= steps; step++) {
+    if (request.sleep_ms !== undefined) yield* Effect.sleep(pause)
+    if (request.steps !== undefined) {
+      yield* attempt.progress({
+        percentage: Math.round((step / steps) * 100),
+        current_step: `step ${step}`,
+        completed_steps: step,
+        total_steps: steps
+      })
+    }
+  }
+})
+
+const isDue = (wish: boolean | { readonly times?: number } | undefined, attempt: Attempt): boolean =>
+  typeof wish === "object" ? attempt.number <= (wish.times ?? Number.POSITIVE_INFINITY) : wish === true
+
+const textOf = (wish: boolean | { readonly message?: string } | undefined) =>
+  typeof wish === "object" ? wish.message : undefined
+
+const failureOf = (wish: Request["fail"], attempt: Attempt) => {
+  const options = typeof wish === "object" ? wish : {}
+  return new BehaviourFailure({
+    code: options.code ?? "failed_on_request",
+    message: options.message ?? `attempt ${attempt.number} failed on request`,
+    retryable: options.retryable ?? true,
+    ...(options.retry_after_ms !== undefined && { retryAfterMillis: options.retry_after_ms })
+  })
+}
+
+function emptyResultBytes() {
+  return `{"data":""}`.length
+}
+
+export const echo: Behaviour = {
+  type: "echo",
+  description: "Gives its payload back; sleeps, takes steps, fails, crashes or hangs on request.",
+  capabilities: [
+    {
+      name: "echo",
+      version: "1",
+      description:
+        "Returns {echo: payload}. The keys sleep_ms, steps, crash, fail, hang and result_bytes ask for more; all others are only echoed.",
+      parameters: parametersOf(Request)
+    }
+  ],
+  check: decodeSettings,
+  open: (settings) => Effect.as(decodeSettings(settings), run)
+}
