@@ -3,7 +3,7 @@
  * refuses (missing rights) or that ends in another way is tried again, and the log says what it was refused.
  */
 import type { Msg, NatsConnection, Subscription } from "@nats-io/transport-node"
-import { Effect, Schema } from "effect"
+import { Effect, Schema, Scope } from "effect"
 
 export interface Wanted {
   readonly subject: string
@@ -15,16 +15,18 @@ export interface Wanted {
 
 const retryDelay = "5 seconds"
 /** How long opening and closing may wait for the server. */
-const patience = "2 seconds"
+const patience = "1 second"
 
 /** Subscribes, and unsubscribes when the scope closes: what the server had sent until then is still handled. */
 export const keepSubscribed = Effect.fnUntraced(function* (link: NatsConnection, wanted: ReadonlyArray<Wanted>) {
+  // They end side by side: without a server each waits out its patience.
+  const scope = yield* Effect.acquireRelease(Scope.make("parallel"), (opened, exit) => Scope.close(opened, exit))
   yield* Effect.forEach(wanted, (one) =>
     Effect.scoped(Effect.flatMap(subscription(link, one), ended)).pipe(
       Effect.catchCause((cause) => Effect.logError(`Cannot listen on ${one.subject}`, cause)),
       Effect.andThen(Effect.sleep(retryDelay)),
       Effect.forever,
-      Effect.forkScoped({ startImmediately: true })
+      Effect.forkIn(scope, { startImmediately: true })
     )
   )
   yield* flush(link)

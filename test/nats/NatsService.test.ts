@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from "@effect/vitest"
 import { Svcm } from "@nats-io/services"
-import { Context, Deferred, Effect, Exit, Fiber, Schedule, Scope } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Schedule, Scope } from "effect"
 import { endpoints } from "../../protocol/service/Endpoints.ts"
 import { ownNats } from "../support/Servers.ts"
 import { keys, Script } from "./MemoryApp.ts"
@@ -344,6 +344,17 @@ describe("the end of a node", () => {
 })
 
 describe("a nats-server that was killed", () => {
+  it.live("does not keep a node from ending", () =>
+    Effect.gen(function* () {
+      const nats = yield* ownNats()
+      const scope = yield* Scope.make()
+      yield* Scope.provide(startService(nats.natsUrl), scope)
+      yield* nats.kill9
+      const [took] = yield* Effect.timed(Scope.close(scope, Exit.void))
+      expect(Duration.toMillis(took)).toBeLessThan(4_000)
+    })
+  )
+
   it.live("finds the service again when it is back", () =>
     Effect.gen(function* () {
       const { nats, client } = yield* rig()
