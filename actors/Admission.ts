@@ -6,6 +6,7 @@ import { Result } from "effect"
 import { freightBytesMax, type TaskOrder } from "../protocol/Dispatch.ts"
 import { type GraphId, TaskId } from "../protocol/Ids.ts"
 import * as Limits from "../protocol/Limits.ts"
+import { utcMoment } from "../protocol/Moment.ts"
 import type { Principal } from "../protocol/Permission.ts"
 import {
   IdempotencyMismatch,
@@ -95,6 +96,7 @@ const routed = (
   const name = command.name ?? input.type
   const maxAttempts = Routing.maxAttempts(configuration)
   const atMostOnce = configuration.delivery === "at_most_once"
+  const deadline = command.deadline === undefined ? undefined : utcMoment(command.deadline)
   const behind = input.payloadBytes > freightBytesMax
   const { namespace } = input.principal
   return {
@@ -116,8 +118,8 @@ const routed = (
       graphId: input.graph?.id,
       graphKey: input.graph?.key,
       retryOf: input.retryOf,
-      runAt: command.run_at,
-      deadline: command.deadline,
+      runAt: command.run_at === undefined ? undefined : utcMoment(command.run_at),
+      deadline,
       actor: input.principal.actor,
       trace: input.trace,
       dependencies: command.dependencies ?? [],
@@ -136,7 +138,7 @@ const routed = (
       ...(configuration.timeout_ms !== undefined && { timeout_ms: configuration.timeout_ms }),
       ...(configuration.retry !== undefined && { retry: configuration.retry }),
       ...(atMostOnce && { at_most_once: true }),
-      ...(command.deadline !== undefined && { deadline: command.deadline }),
+      ...(deadline !== undefined && { deadline }),
       ...(input.trace !== undefined && { trace: input.trace })
     }
   }

@@ -5,6 +5,7 @@
 import { type Schema } from "effect"
 import type { TaskId, TaskType } from "../protocol/Ids.ts"
 import * as Limits from "../protocol/Limits.ts"
+import { noMoment, utcMoment } from "../protocol/Moment.ts"
 import type { InvalidField } from "../protocol/Problem.ts"
 import type { SubmitTask, TaskConfiguration, TaskPriority } from "../protocol/Task.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
@@ -115,9 +116,10 @@ export const problemsOf = (
   for (const field of ["run_at", "deadline"] as const) {
     const text = command[field]
     if (text === undefined) continue
-    const millis = Date.parse(text)
-    if (Number.isNaN(millis)) {
-      problems.push({ field, message: "is not a date that exists" })
+    const moment = utcMoment(text)
+    const millis = Date.parse(moment ?? text)
+    if (moment === undefined) {
+      problems.push({ field, message: noMoment })
     } else if (millis - input.nowMillis > Limits.scheduleAheadMillisMax) {
       problems.push({
         field,

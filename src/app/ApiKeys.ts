@@ -6,10 +6,11 @@
  * is stored, the check (CRC-32) tells a mistyped key from a wrong one without a query. `ApiKeyText.ts` has the grammar.
  */
 import { timingSafeEqual } from "node:crypto"
-import { Clock, Context, Effect, Layer, Redacted } from "effect"
+import { Context, DateTime, Effect, Layer, Redacted } from "effect"
 import { SecureRandom } from "effect/crypto"
 import type { ApiKey, CreateApiKey, CreatedApiKey } from "../../protocol/ApiKey.ts"
 import { type ApiKeyId, Namespace } from "../../protocol/Ids.ts"
+import { noMoment, utcMoment } from "../../protocol/Moment.ts"
 import type { Page } from "../../protocol/Page.ts"
 import { type Permission, type Principal, type Role, rolePermissions } from "../../protocol/Permission.ts"
 import {
@@ -86,10 +87,7 @@ export class ApiKeys extends Context.Service<
         const namespace = command.namespace ?? maker.namespace
         if (namespace !== maker.namespace && !mayMakeNamespaces(maker)) return yield* forbidden("namespace:create")
         const grants = yield* grantable(maker, { ...command, namespace })
-        const expiresAt = command.expires_at ?? null
-        if (expiresAt !== null && !(Date.parse(expiresAt) > (yield* Clock.currentTimeMillis))) {
-          return yield* invalidField("expires_at", "must be a date and time in the future")
-        }
+        const expiresAt = command.expires_at === undefined ? null : yield* momentAhead("expires_at", command.expires_at)
         const { key, proof } = yield* freshKey
         const row = yield* store.create({
           id: proof.id,
@@ -170,6 +168,13 @@ const grantable = Effect.fnUntraced(function* (maker: Principal["Service"], comm
   const grants = granted(command)
   const exceeding = grants.find((permission) => !maker.permissions.has(permission))
   return exceeding === undefined ? grants : yield* forbidden(exceeding)
+})
+
+const momentAhead = Effect.fnUntraced(function* (field: string, text: string) {
+  const moment = utcMoment(text)
+  if (moment === undefined) return yield* invalidField(field, noMoment)
+  const now = DateTime.formatIso(yield* DateTime.now)
+  return moment > now ? moment : yield* invalidField(field, "must be a date and time in the future")
 })
 
 const viewOf = (row: ApiKeyRow): ApiKey => ({

@@ -8,6 +8,7 @@
  */
 import type { AgentRecord } from "../../actors/ports/AgentStore.ts"
 import { references, takesTasks } from "../../actors/Routing.ts"
+import { utcMoment } from "../../protocol/Moment.ts"
 import type { Dependency, SubmitTask, Task } from "../../protocol/Task.ts"
 
 export const retryCommand = (
@@ -36,7 +37,7 @@ export const retryCommand = (
     ...(agent !== undefined && { agent }),
     ...(task.payload !== undefined && { payload: task.payload }),
     ...(task.parent_id !== null && { parent_id: task.parent_id }),
-    ...(task.deadline !== null && task.deadline > now.at && { deadline: task.deadline }),
+    ...(task.deadline !== null && (utcMoment(task.deadline) ?? "") > now.at && { deadline: task.deadline }),
     ...(dependencies.length > 0 && { dependencies })
   }
 }

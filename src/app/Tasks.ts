@@ -13,6 +13,7 @@ import { Scheduler } from "../../actors/Scheduler.ts"
 import type { Event } from "../../protocol/Event.ts"
 import type { GraphId, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
+import { noMoment, utcMoment } from "../../protocol/Moment.ts"
 import type { Page } from "../../protocol/Page.ts"
 import type { Principal } from "../../protocol/Permission.ts"
 import {
@@ -40,7 +41,6 @@ import {
 import { TaskReader } from "../ledger/TaskReader.ts"
 import { authorize } from "./authorize.ts"
 import { EventFeed } from "./EventFeed.ts"
-import { moment } from "./moment.ts"
 import * as OpenStreams from "./OpenStreams.ts"
 import { orUnavailable, unavailable } from "./outage.ts"
 import { decodeItems, merged, outcomesOf, refuseAll } from "./TaskBatch.ts"
@@ -150,11 +150,14 @@ export class Tasks extends Context.Service<
       const list: Tasks["Service"]["list"] = Effect.fn("Tasks.list")(function* (query) {
         const { namespace } = yield* authorize("task:read")
         if (query.label?.includes("\0") === true) return yield* invalidField("label", "must not contain U+0000")
-        for (const field of ["created_after", "created_before"] as const) {
-          const text = query[field]
-          if (text !== undefined) yield* Effect.fromResult(moment(field, text))
-        }
-        return yield* reader.list(namespace, query)
+        const { created_after, created_before, ...others } = query
+        const after = created_after === undefined ? undefined : yield* momentOf("created_after", created_after)
+        const before = created_before === undefined ? undefined : yield* momentOf("created_before", created_before)
+        return yield* reader.list(namespace, {
+          ...others,
+          ...(after !== undefined && { created_after: after }),
+          ...(before !== undefined && { created_before: before })
+        })
       }, orUnavailable)
 
       const events: Tasks["Service"]["events"] = Effect.fn("Tasks.events")(function* (id, options) {
@@ -226,6 +229,11 @@ export class Tasks extends Context.Service<
 
   /** On the ports of the actors, Postgres and the bus. */
   static readonly layer = Tasks.layerNoDeps.pipe(Layer.provide(TaskWatch.layer), Layer.provide(EventFeed.layer))
+}
+
+const momentOf = (field: string, text: string) => {
+  const moment = utcMoment(text)
+  return moment === undefined ? Effect.fail(invalidField(field, noMoment)) : Effect.succeed(moment)
 }
 
 const taskNotFound = (id: TaskId) =>
