@@ -44,11 +44,14 @@ const datamcp = Command.make("datamcp").pipe(
   Command.withGlobalFlags([Json, Url, Key])
 )
 
-/** The folder `.datamcp` here, or, where there is none, that of this copy of the program. */
+/** The data folder beside this copy of the program. */
+const ownFolder = fileURLToPath(new URL("../.datamcp", import.meta.url))
+
+/** The folder `.datamcp` here, or, where there is none, our own. */
 const dataFolder = (named: string) => {
   const here = resolve(named)
   const isDefault = named === serverVariables.dataFolder.default
-  return isDefault && !existsSync(here) ? fileURLToPath(new URL("../.datamcp", import.meta.url)) : here
+  return isDefault && !existsSync(here) ? ownFolder : here
 }
 
 const environment = Layer.effect(
@@ -56,7 +59,7 @@ const environment = Layer.effect(
   Effect.suspend(() => {
     const read = readAll({ ...clientVariables, dataFolder: serverVariables.dataFolder }, process.env)
     return Result.isSuccess(read)
-      ? Effect.succeed({ ...read.success, dataFolder: dataFolder(read.success.dataFolder) })
+      ? Effect.succeed({ ...read.success, dataFolder: dataFolder(read.success.dataFolder), ownFolder })
       : Effect.fail(usage(read.failure.join("\n")))
   })
 )

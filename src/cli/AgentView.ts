@@ -43,8 +43,8 @@ export const details = (agent: Agent, ink: Ink.Ink): string =>
             .join(" ")
         )
       ],
-      ["created", agent.created_at],
-      ["updated", agent.updated_at],
+      ["created", Ink.time(agent.created_at)],
+      ["updated", Ink.time(agent.updated_at)],
       ["version", String(agent.version)]
     ],
     ink
@@ -58,7 +58,6 @@ const statusInk = (status: AgentStatus, ink: Ink.Ink) => {
 
 const statusWords = (agent: Agent, ink: Ink.Ink) =>
   statusInk(agent.status, ink)(agent.status) +
-  (agent.draining && agent.status !== "terminated" ? " (draining)" : "") +
   (agent.status_reason === null ? "" : ` (${Ink.printable(agent.status_reason)})`)
 
 export const metrics = (figures: AgentMetrics, ink: Ink.Ink): string =>
@@ -87,7 +86,7 @@ export const metrics = (figures: AgentMetrics, ink: Ink.Ink): string =>
               Ink.printable(instance.status),
               instance.node,
               String(instance.epoch),
-              instance.heartbeat
+              Ink.time(instance.heartbeat)
             ]),
             ink
           )

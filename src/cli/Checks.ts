@@ -100,9 +100,10 @@ export const disk = named(
 export const nats = named(
   "nats-server",
   Effect.gen(function* () {
-    const { dataFolder } = yield* CliEnvironment
+    const { dataFolder, ownFolder } = yield* CliEnvironment
     const path = yield* Path.Path
-    const programs = ["nats-server", path.join(dataFolder, "tools", "nats-server"), "/usr/sbin/nats-server"]
+    const fetched = [dataFolder, ownFolder].map((folder) => path.join(folder, "tools", "nats-server"))
+    const programs = ["nats-server", ...fetched, "/usr/sbin/nats-server"]
     const versions = yield* Effect.forEach(programs, natsVersion)
     const found = versions.flatMap(Option.toArray)
     const newest = found.find(isNewEnough)

@@ -11,5 +11,7 @@ export class CliEnvironment extends Context.Service<
     readonly apiKey: Redacted.Redacted | undefined
     /** Absolute path of the folder where a platform on this machine keeps its files. */
     readonly dataFolder: string
+    /** Absolute path of the data folder beside this copy of the program; tools that were fetched are kept there too. */
+    readonly ownFolder: string
   }
 >()("datamcp/cli/CliEnvironment") {}

@@ -109,11 +109,7 @@ const hints: { readonly [tag: string]: (problem: Problem) => string | undefined 
   TaskNotFound: () => "`datamcp tasks list` shows those of the key's namespace.",
   AgentNotFound: () => "`datamcp agents list` shows those of the key's namespace.",
   Overloaded: againIn,
-  Unavailable: againIn,
-  Conflict: (problem) =>
-    Predicate.hasProperty(problem, "reason") && problem.reason === "version"
-      ? "It was changed in the meantime: get it, look, and change it again."
-      : undefined
+  Unavailable: againIn
 }
 
 function againIn(problem: Problem) {

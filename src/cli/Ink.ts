@@ -101,6 +101,10 @@ export const duration = (millis: number): string => {
   return `${Math.floor(seconds / 3600)} h ${String(Math.floor((seconds % 3600) / 60)).padStart(2, "0")} min`
 }
 
+/** An RFC 3339 time in UTC as people read it: `2026-11-23 10:00:00Z`. Another form stays as it is. */
+export const time = (timestamp: string): string =>
+  timestamp.replace(/^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?Z$/u, "$1 $2Z")
+
 /** `812 B`, `1.4 KiB`, `20 MiB`. */
 export const bytes = (count: number): string => {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"]

@@ -22,12 +22,12 @@ export const details = (task: Task, ink: Ink.Ink): string => {
       ["graph", task.graph_id === null ? null : `${task.graph_id} (${task.graph_key})`],
       ["parent", task.parent_id],
       ["retry of", task.retry_of],
-      ["run at", task.run_at],
-      ["deadline", task.deadline],
+      ["run at", task.run_at && Ink.time(task.run_at)],
+      ["deadline", task.deadline && Ink.time(task.deadline)],
       ["labels", Ink.printable(pairs(task.labels))],
-      ["created", task.created_at],
-      ["started", task.started_at],
-      ["ended", task.completed_at],
+      ["created", Ink.time(task.created_at)],
+      ["started", task.started_at && Ink.time(task.started_at)],
+      ["ended", task.completed_at && Ink.time(task.completed_at)],
       ["took", task.result?.execution_time_ms === undefined ? null : Ink.duration(task.result.execution_time_ms)],
       ["error", task.result?.error && errorLine(task.result.error)]
     ],
@@ -68,7 +68,7 @@ export const list = (tasks: ReadonlyArray<Task>, ink: Ink.Ink): string =>
       task.type,
       Ink.printable(task.name),
       String(task.attempt),
-      task.created_at
+      Ink.time(task.created_at)
     ]),
     ink
   )

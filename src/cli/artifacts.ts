@@ -10,7 +10,7 @@ import * as Limits from "../../protocol/Limits.ts"
 import { Client } from "./Client.ts"
 import { usage } from "./CliFailure.ts"
 import * as Ink from "./Ink.ts"
-import { decodeCommand, readBytes } from "./input.ts"
+import { decodeCommand, readBytes, reasonOf } from "./input.ts"
 import { Output } from "./Output.ts"
 import { Screen } from "./Screen.ts"
 
@@ -70,7 +70,7 @@ const details = (artifact: Artifact, ink: Ink.Ink) =>
       ["content type", Ink.printable(artifact.content_type)],
       ["size", `${Ink.bytes(artifact.size_bytes)} (${artifact.size_bytes} bytes)`],
       ["sha256", artifact.sha256],
-      ["created", artifact.created_at]
+      ["created", Ink.time(artifact.created_at)]
     ],
     ink
   )
@@ -117,7 +117,7 @@ const toFile = Effect.fnUntraced(function* (id: ArtifactId, file: string) {
   yield* Stream.run(content, fs.sink(part)).pipe(
     Effect.andThen(fs.rename(part, file)),
     Effect.onError(() => Effect.ignore(fs.remove(part))),
-    Effect.catchTag("PlatformError", (error) => Effect.fail(usage(`Cannot write ${file}: ${error.message}`)))
+    Effect.catchTag("PlatformError", (error) => Effect.fail(usage(`Cannot write ${file}: ${reasonOf(error)}.`)))
   )
 })
 

@@ -3,7 +3,7 @@
  *
  * What is wrong with it is told before anything is sent, every mistake at once, as wrong usage (exit code 2).
  */
-import { Effect, FileSystem, Option, Predicate, Result, type Schema, Stdio, Stream } from "effect"
+import { Effect, FileSystem, Option, type PlatformError, Predicate, Result, type Schema, Stdio, Stream } from "effect"
 import { Flag } from "effect/cli"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import { parseJsonBytes } from "../../protocol/JsonBody.ts"
@@ -22,18 +22,19 @@ export const readBytes = Effect.fnUntraced(function* (file: string, bytesMax: nu
     size += part.length
     return size > bytesMax ? Effect.fail(usage(`${nameOf(file)} is larger than ${bytesMax} bytes.`)) : Effect.void
   }).pipe(
-    Effect.catchTag("PlatformError", (error) =>
-      Effect.fail(usage(`Cannot read ${nameOf(file)}: ${reasons[error.reason._tag] ?? error.message}.`))
-    )
+    Effect.catchTag("PlatformError", (error) => Effect.fail(usage(`Cannot read ${nameOf(file)}: ${reasonOf(error)}.`)))
   )
   return Buffer.concat(parts)
 })
 
 const reasons: { readonly [tag: string]: string } = {
-  NotFound: "there is no such file",
+  NotFound: "there is no such file or folder",
   PermissionDenied: "not permitted",
   BadResource: "it is a folder"
 }
+
+/** Why the operating system refused a file, in words. */
+export const reasonOf = (error: PlatformError.PlatformError) => reasons[error.reason._tag] ?? error.message
 
 const nameOf = (file: string) => (file === "-" ? "standard input" : file)
 

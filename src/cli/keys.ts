@@ -65,7 +65,7 @@ const facts = (key: ApiKey, ink: Ink.Ink) =>
       ["name", Ink.printable(key.name)],
       ["namespace", key.namespace],
       ["role", key.role],
-      ["expires", key.expires_at ?? "never"]
+      ["expires", key.expires_at === null ? "never" : Ink.time(key.expires_at)]
     ],
     ink
   )
@@ -93,11 +93,11 @@ const table = (keys: ReadonlyArray<ApiKey>, ink: Ink.Ink) =>
       Ink.printable(key.name),
       key.namespace,
       key.role,
-      key.created_at,
+      Ink.time(key.created_at),
       key.revoked_at !== null
-        ? ink.red(`revoked ${key.revoked_at}`)
+        ? ink.red(`revoked ${Ink.time(key.revoked_at)}`)
         : key.expires_at !== null
-          ? `until ${key.expires_at}`
+          ? `until ${Ink.time(key.expires_at)}`
           : ink.green("valid")
     ]),
     ink
