@@ -73,45 +73,45 @@ const observability = Layer.unwrap(
   )
 )
 
+/** What every command that runs here stands on. */
+const surroundings = observability.pipe(Layer.provideMerge(AppConfig.layer), Layer.provideMerge(NodeServices.layer))
+
+/** Our own servers, for those that the environment does not name. */
+const embedded = Layer.unwrap(
+  Effect.map(AppConfig, (config) =>
+    EmbeddedServers.layer({
+      folder: config.dataFolder,
+      databaseUrl: Option.fromUndefinedOr(config.databaseUrl),
+      natsUrl: Option.map(Option.fromUndefinedOr(config.nats), ({ servers }) => servers.join(","))
+    })
+  )
+)
+
 /** A node on servers of its own where none are named. Runs until it is interrupted, or its servers have given up. */
 export const up = Effect.gen(function* () {
   const config = yield* AppConfig
-  const embedded = yield* EmbeddedServers
-  const credentials: NatsAccess["credentials"] = Option.match(embedded.natsAuth, {
+  const own = yield* EmbeddedServers
+  const credentials: NatsAccess["credentials"] = Option.match(own.natsAuth, {
     onNone: () => ({ _tag: "None" }),
     onSome: ({ password, user }) => ({ _tag: "Password", user, password })
   })
   const servers: Servers = {
-    databaseUrl: embedded.databaseUrl,
-    nats: config.nats ?? { servers: [embedded.natsUrl], tls: false, credentials }
+    databaseUrl: own.databaseUrl,
+    nats: config.nats ?? { servers: [own.natsUrl], tls: false, credentials }
   }
   const running = Effect.gen(function* () {
     const server = yield* HttpServer.HttpServer
     yield* FirstStart.onThisMachine({
       folder: config.dataFolder,
       url: server.url,
-      nats: Option.map(embedded.natsClientAuth, (client) => ({ url: embedded.natsUrl, ...client })),
+      nats: Option.map(own.natsClientAuth, (client) => ({ url: own.natsUrl, ...client })),
       warnings: config.warnings
     })
     yield* ready
-    return yield* embedded.gaveUp
+    return yield* own.gaveUp
   })
   return yield* Effect.provide(Effect.scoped(running), node(config, servers))
-}).pipe(
-  Effect.provide(
-    Layer.unwrap(
-      Effect.map(AppConfig, (config) =>
-        EmbeddedServers.layer({
-          folder: config.dataFolder,
-          databaseUrl: Option.fromUndefinedOr(config.databaseUrl),
-          natsUrl: Option.map(Option.fromUndefinedOr(config.nats), ({ servers }) => servers.join(","))
-        })
-      )
-    )
-  ),
-  Effect.provide(observability),
-  Effect.provide([AppConfig.layer, NodeServices.layer])
-)
+}).pipe(Effect.provide(embedded.pipe(Layer.provideMerge(surroundings))))
 
 /** A node on the servers that the environment names. Runs until it is interrupted. */
 export const serve = Effect.gen(function* () {
@@ -125,14 +125,14 @@ export const serve = Effect.gen(function* () {
     return yield* Effect.never
   })
   return yield* Effect.provide(Effect.scoped(running), node(config, servers))
-}).pipe(Effect.provide(observability), Effect.provide([AppConfig.layer, NodeServices.layer]))
+}).pipe(Effect.provide(surroundings))
 
 /** Brings the named database to this version. Returns the migrations that were applied. */
 export const migrate = Effect.gen(function* () {
   const config = yield* AppConfig
   const { databaseUrl } = yield* namedServers(config)
   return yield* Effect.provide(Migrations.migrate(), postgres(config, databaseUrl))
-}).pipe(Effect.provide(observability), Effect.provide([AppConfig.layer, NodeServices.layer]))
+}).pipe(Effect.provide(surroundings))
 
 const namedServers = Effect.fnUntraced(function* (config: Config) {
   yield* requireServers(config)
