@@ -207,7 +207,7 @@ export const run = Effect.fnUntraced(function* (input: {
     for (const order of orders) hold(order, nothingToDecide)
     if (orders.length === 0) return
     // A full answer says that there is more.
-    if (orders.length === limit) backlogWanted = true
+    if (orders.length >= limit) backlogWanted = true
     lastActive = clock.currentTimeMillisUnsafe()
     changed.openUnsafe()
   }).pipe(Effect.catch((error) => Effect.logDebug("the backlog could not be read", error.message)))

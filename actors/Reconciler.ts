@@ -11,6 +11,7 @@
  * Each loop is silent when it did nothing, and goes again at once when its batch was full.
  */
 import { Context, Duration, Effect, Layer } from "effect"
+import type { Namespace, TaskType } from "../protocol/Ids.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
 import { AgentStore } from "./ports/AgentStore.ts"
 import { Bus } from "./ports/Bus.ts"
@@ -36,6 +37,9 @@ export const ReconcilerLimits = Context.Reference<{
     batch: 500
   })
 })
+
+/** Types without an agent that are looked at per sweep: each may cost a question to the store. */
+const kindsAtATime = 100
 
 /** Runs for as long as its scope; on other nodes it waits to take over. */
 export const layer = Layer.effectDiscard(
@@ -87,11 +91,15 @@ export const layer = Layer.effectDiscard(
       return leases.length
     })
 
+    // In turn, so that types that nobody can do do not keep others waiting.
+    let asked: { readonly namespace: Namespace; readonly type: TaskType } | undefined
     const unassigned = Effect.gen(function* () {
+      const kinds = yield* ledger.withoutAgent(asked, kindsAtATime)
+      asked = kinds.length < kindsAtATime ? undefined : kinds.at(-1)
       let assigned = 0
-      for (const waiting of yield* ledger.withoutAgent(100)) {
-        const agent = yield* directory.forType(waiting.namespace, waiting.type)
-        if (agent !== undefined) assigned += yield* ledger.assign({ ...waiting, agentId: agent.id }, limits.batch)
+      for (const kind of kinds) {
+        const agent = yield* directory.forType(kind.namespace, kind.type)
+        if (agent !== undefined) assigned += yield* ledger.assign({ ...kind, agentId: agent.id }, limits.batch)
       }
       return assigned
     })

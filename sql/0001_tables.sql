@@ -53,7 +53,7 @@ create index agents_by_namespace on agents (namespace, id desc) where status <> 
 -- Nodes ask what changed since they last looked.
 create index agents_by_change on agents (updated_at);
 
--- The lease of an instance. `epoch` grows at every takeover; claims share-lock the row, takeovers update it.
+-- The lease of an instance. `epoch` grows at every takeover; claims key-share-lock the row, takeovers lock it for update.
 create table agent_instances (
   agent_id uuid not null references agents (id),
   index int not null check (index >= 0),
@@ -131,8 +131,9 @@ create table tasks (
 
 -- Newest first within a namespace: the list.
 create index tasks_by_namespace on tasks (namespace, id desc);
--- What an agent has to do or is doing: takeover, backlog, the reconciler's wake.
-create index tasks_live on tasks (agent_id, lane, id) where status in ('queued', 'running');
+-- What an agent has to do or is doing: takeover, backlog, the reconciler's wake. By status first, so that finding the few
+-- that run does not read the many that are queued.
+create index tasks_live on tasks (agent_id, status, lane, id) where status in ('queued', 'running');
 -- What waits, newest first: the list by that status, and its count. Tasks that are queued at once never enter it.
 create index tasks_waiting on tasks (namespace, id desc) where status in ('pending', 'paused');
 -- The same by agent: whether a draining agent is done, and what deleting it cancels.

@@ -2,7 +2,8 @@
 -- change it makes. Inside, a later statement sees what a lock was waited for (read committed), which single
 -- statements with CTEs would not: that is why these are functions.
 --
--- Fences: a claim share-locks the instance's lease and needs its present epoch; an end needs the task to run under the
+-- Fences: a claim key-share-locks the instance's lease and needs its present epoch (heartbeats do not wait for that lock,
+-- nor it for them; takeovers do); an end needs the task to run under the
 -- caller's attempt and epoch. `p_again` marks the repetition of a batch whose first commit is unknown: what that one
 -- did is then answered as if it had been done now.
 
@@ -84,6 +85,10 @@ begin
     ), recorded as (
       insert into events (aggregate, number, kind, type, namespace, attempt, trace, data)
       select id, version, 'task', event, namespace, attempt, trace, data from facts
+    ), tallied as (
+      insert into agent_tallies (agent_id, completed, failed, timed_out, cancelled, attempts, millis_sum, millis_max)
+      select agent_id, 0, count(*) filter (where status = 'failed'), 0, count(*) filter (where status = 'cancelled'), 0, 0, 0
+      from facts where agent_id is not null and status in ('failed', 'cancelled') group by agent_id
     )
     select array_agg((id, namespace, version, event, now(), status, agent_id, trace, data)::task_change),
       array_agg(id) filter (where has_dependents and status in ('failed', 'cancelled'))
@@ -264,7 +269,7 @@ begin
     select s.slot, i.agent_id, i.index, i.epoch
     from json_to_recordset(p_slots) as s (slot int, agent_id uuid, index int, epoch int)
       join agent_instances i on i.agent_id = s.agent_id and i.index = s.index and i.epoch = s.epoch
-    for share of i
+    for key share of i
   ), won as (
     update tasks t set status = 'running', attempt = t.attempt + 1, epoch = s.epoch, instance = s.index,
       version = t.version + 1, started_at = now(), progress = null
@@ -407,10 +412,13 @@ declare
   v_ended uuid[];
   v_changes task_change[];
 begin
+  perform 1 from agent_instances where agent_id = p_agent and index = p_index for update;
   insert into agent_instances as i (agent_id, index, epoch, node) values (p_agent, p_index, 1, p_node)
   on conflict (agent_id, index) do update
     set epoch = i.epoch + 1, node = excluded.node, status = 'active', taken_at = now(), heartbeat = now()
   returning i.epoch into epoch;
+  -- In the order in which ends and cancellations lock tasks.
+  perform 1 from tasks where agent_id = p_agent and instance = p_index and status = 'running' order by id for no key update;
   with changed as (
     update tasks t set
       status = case when t.at_most_once or t.attempt >= t.max_attempts then 'failed'::task_status else 'queued' end,
@@ -527,4 +535,20 @@ language sql stable as $$
     from agents a where a.agent_id is not null
   )
   select agent_id from agents where agent_id is not null limit p_limit
+$$;
+
+-- Namespaces and types of tasks that wait for an agent, in order after a given one, by skipping through the index.
+create function types_without_agent(p_namespace text, p_type text, p_limit int) returns table (namespace text, type text)
+language sql stable as $$
+  with recursive kinds as (
+    (select t.namespace, t.type from tasks t
+     where t.status = 'pending' and t.waiting_for = 'agent' and (t.namespace, t.type) > (p_namespace, p_type)
+     order by t.namespace, t.type limit 1)
+    union all
+    select n.namespace, n.type from kinds k cross join lateral (
+      select t.namespace, t.type from tasks t
+      where t.status = 'pending' and t.waiting_for = 'agent' and (t.namespace, t.type) > (k.namespace, k.type)
+      order by t.namespace, t.type limit 1) n
+  )
+  select k.namespace, k.type from kinds k limit p_limit
 $$;

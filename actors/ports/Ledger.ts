@@ -195,7 +195,10 @@ export class Ledger extends Context.Service<
     }) => Effect.Effect<TakenOver, LedgerUnavailable>
     /** Marks a lease as hibernating, so that the supervision view tells the truth. */
     readonly hibernate: (slot: Slot) => Effect.Effect<void, LedgerUnavailable>
-    /** Queued tasks of an agent straight from the ledger, in lane and routing order. The way round a lost dispatch. */
+    /**
+     * Queued tasks of an agent straight from the ledger: the first `limit` of each lane, in lane and routing order. The way
+     * round a lost dispatch.
+     */
     readonly backlog: (
       agentId: AgentId,
       options: { readonly limit: number }
@@ -219,8 +222,12 @@ export class Ledger extends Context.Service<
       { readonly ended: number; readonly running: ReadonlyArray<{ readonly id: TaskId; readonly agentId: AgentId }> },
       LedgerUnavailable
     >
-    /** Namespaces and types of tasks that wait for an agent that can do them. */
+    /**
+     * Namespaces and types of tasks that wait for an agent that can do them, in a fixed order after `after`; fewer than
+     * `limit` when these were the last.
+     */
     readonly withoutAgent: (
+      after: { readonly namespace: Namespace; readonly type: TaskType } | undefined,
       limit: number
     ) => Effect.Effect<ReadonlyArray<{ readonly namespace: Namespace; readonly type: TaskType }>, LedgerUnavailable>
     /** Gives such tasks an agent; they come out of `ready`. Returns how many. */

@@ -149,8 +149,10 @@ const make = (node: NodeName) =>
         Effect.map(
           rowsOf<TaskRows.OrderRow>(
             "backlog",
-            `select ${TaskRows.orderColumns} from tasks t
-             where t.agent_id = $1::uuid and t.status = 'queued' order by t.lane, t.id limit $2::int`,
+            `select ${TaskRows.orderColumns} from unnest(enum_range(null::task_lane)) as l (lane) cross join lateral (
+               select * from tasks q where q.agent_id = $1::uuid and q.status = 'queued' and q.lane = l.lane
+               order by q.id limit $2::int
+             ) t order by t.lane, t.id`,
             [agentId, limit]
           ),
           (rows) => rows.map(TaskRows.orderOfRow)
@@ -161,12 +163,12 @@ const make = (node: NodeName) =>
           `select t.id, t.status, t.result -> 'data' as data from tasks t where t.namespace = $1::text and t.id = any ($2::uuid[])`,
           [namespace, refs.map((ref) => ref.id)]
         ),
-      withoutAgent: (limit) =>
-        rowsOf(
-          "without_agent",
-          "select distinct namespace, type from tasks where status = 'pending' and waiting_for = 'agent' limit $1::int",
-          [limit]
-        ),
+      withoutAgent: (after, limit) =>
+        rowsOf("without_agent", "select * from types_without_agent($1::text, $2::text, $3::int)", [
+          after?.namespace ?? "",
+          after?.type ?? "",
+          limit
+        ]),
       orphans: (silentFor, limit) =>
         Effect.map(
           rowsOf<{ readonly agent_id: AgentId; readonly index: number }>(
