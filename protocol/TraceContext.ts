@@ -67,3 +67,11 @@ export const withSpanFrom =
     const parent = parseTraceparent(traceparent)
     return Effect.withSpan(effect, name, parent === undefined ? { ...options, root: true } : { ...options, parent })
   }
+
+/** Stands for no span at all: below it a trace begins anew. For what outlives whoever started it. */
+export const noSpan: Tracer.AnySpan = Tracer.externalSpan({
+  traceId: "0".repeat(32),
+  spanId: "0".repeat(16),
+  sampled: false,
+  annotations: Context.make(Tracer.DisablePropagation, true)
+})

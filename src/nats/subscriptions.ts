@@ -25,7 +25,8 @@ export const keepSubscribed = Effect.fnUntraced(function* (link: NatsConnection,
     Effect.scoped(Effect.flatMap(subscription(link, one), ended)).pipe(
       Effect.catchCause((cause) => Effect.logError(`Cannot listen on ${one.subject}`, cause)),
       Effect.andThen(Effect.sleep(retryDelay)),
-      Effect.forever,
+      // A connection that is closed stays so: its owner ends the node, or is ending it.
+      Effect.repeat({ while: () => !link.isClosed() }),
       Effect.forkIn(scope, { startImmediately: true })
     )
   )

@@ -2,12 +2,13 @@
  * Owns whether spans are recorded and where they go: over OTLP/HTTP when an endpoint is configured, else nowhere at all.
  *
  * A trace begins at a door (a span of kind `server` or `consumer`) or continues a `traceparent`; spans of loops that begin
- * by themselves are not recorded. The sampler decides once per trace, a caller's decision stands. Memory is bounded: when
+ * by themselves are not recorded, and nothing hangs below the span of whoever started the node. The sampler decides once per trace, a caller's decision stands. Memory is bounded: when
  * the collector does not keep up, spans are dropped, never work delayed.
  */
 import { Duration, Effect, Layer, Option, Redacted, References, Semaphore, Tracer } from "effect"
 import { FetchHttpClient, HttpClient, HttpClientError } from "effect/http"
 import { OtlpExporter, OtlpMetrics, OtlpSerialization, OtlpTracer } from "effect/observability"
+import { noSpan } from "../../protocol/TraceContext.ts"
 
 export interface TracingOptions {
   /** Base URL of an OTLP/HTTP collector; undefined turns everything off. */
@@ -31,8 +32,13 @@ const requestTimeout = Duration.seconds(5)
 const shutdownTimeout = Duration.seconds(1)
 
 /** Tracer, and export of metrics. With no endpoint: spans cost nothing, and no exporter runs. */
-export const layer = (options: TracingOptions): Layer.Layer<never> =>
-  options.endpoint === undefined ? Layer.succeed(References.TracerEnabled, false) : exporting(options, options.endpoint)
+export const layer = (options: TracingOptions): Layer.Layer<Tracer.ParentSpan> =>
+  Layer.merge(
+    Layer.succeed(Tracer.ParentSpan, noSpan),
+    options.endpoint === undefined
+      ? Layer.succeed(References.TracerEnabled, false)
+      : exporting(options, options.endpoint)
+  )
 
 const exporting = (options: TracingOptions, endpoint: string) => {
   const base = endpoint.replace(/\/+$/u, "")

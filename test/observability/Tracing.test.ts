@@ -95,6 +95,24 @@ describe("with an endpoint", () => {
     })
   )
 
+  it.live("nothing hangs below the span of whoever started the node", () =>
+    Effect.gen(function* () {
+      const stub = yield* collector
+      yield* submission.pipe(
+        Effect.andThen(Effect.void.pipe(Effect.withSpan("Reconciler.sweep"))),
+        Effect.provide(layer({ ...options, endpoint: stub.endpoint })),
+        Effect.withSpan("datamcp up")
+      )
+      expect(spansOf(stub).map(({ name }) => name)).not.toContain("Reconciler.sweep")
+      expect(spansOf(stub)).toHaveLength(4)
+      const seen = yield* currentTraceparent.pipe(
+        Effect.provide(layer({ ...options, endpoint: undefined })),
+        Effect.withSpan("datamcp up")
+      )
+      expect(seen).toBeUndefined()
+    })
+  )
+
   it.live("a collector that is gone fails nothing, and delays the end by its bound at most", () =>
     Effect.gen(function* () {
       const { endpoint } = yield* Effect.scoped(collector)

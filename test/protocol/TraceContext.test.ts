@@ -4,6 +4,7 @@ import { Effect, References } from "effect"
 import {
   currentTraceparent,
   formatTraceparent,
+  noSpan,
   parseTraceparent,
   traceIdOf,
   withRemoteParent,
@@ -70,6 +71,13 @@ describe("the span in force", () => {
         Effect.withSpan("fiber that lives for days")
       )
       expect(continued.traceId).toBe(traceId)
+    })
+  )
+
+  it.effect("is none below what was cut off", () =>
+    Effect.gen(function* () {
+      const seen = yield* currentTraceparent.pipe(Effect.withParentSpan(noSpan), Effect.withSpan("whoever started it"))
+      expect(seen).toBeUndefined()
     })
   )
 
