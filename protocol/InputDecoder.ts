@@ -36,22 +36,14 @@ export const invalidInput = (issue: SchemaIssue.Issue, input: unknown, at = ""):
 type Fault = InvalidInput["errors"][number]
 
 const faultsOf = (issue: SchemaIssue.Issue, path: ReadonlyArray<PropertyKey>, value: unknown): ReadonlyArray<Fault> => {
-  switch (issue._tag) {
-    case "Pointer":
-      return faultsOf(issue.issue, [...path, ...issue.path], issue.path.reduce(childOf, value))
-    case "Encoding":
-      return faultsOf(issue.issue, path, value)
-    case "Composite":
-      return issue.issues.flatMap((part) => faultsOf(part, path, value))
-    case "AnyOf":
-      return issue.issues.length > 0
-        ? issue.issues.flatMap((part) => faultsOf(part, path, value))
-        : [fault(issue, path)]
-    case "Filter":
-      return [fault(issue, path, limitOf(issue, value))]
-    default:
-      return [fault(issue, path)]
+  if (issue._tag === "Pointer") {
+    return faultsOf(issue.issue, [...path, ...issue.path], issue.path.reduce(childOf, value))
   }
+  if (issue._tag === "Encoding") return faultsOf(issue.issue, path, value)
+  if ((issue._tag === "Composite" || issue._tag === "AnyOf") && issue.issues.length > 0) {
+    return issue.issues.flatMap((part) => faultsOf(part, path, value))
+  }
+  return [fault(issue, path, issue._tag === "Filter" ? limitOf(issue, value) : undefined)]
 }
 
 const childOf = (value: unknown, key: PropertyKey): unknown =>
@@ -97,6 +89,6 @@ const limitOf = (issue: SchemaIssue.Filter, value: unknown): number | undefined 
     return typeof found === "number" ? found : undefined
   }
   const minimum = bound("minimum")
-  if (minimum !== undefined && typeof value === "number" && value < minimum) return minimum
+  if (minimum !== undefined && Number(value) < minimum) return minimum
   return bound("maxLength") ?? bound("maxProperties") ?? bound("maximum") ?? minimum
 }

@@ -6,7 +6,7 @@
  * string are refused, because query strings end in logs.
  */
 import { HttpApiMiddleware, HttpApiSecurity, OpenApi } from "effect/http-api"
-import { Principal } from "../Permission.ts"
+import type { Principal } from "../Permission.ts"
 import { Forbidden, Unauthenticated, Unavailable } from "../Problem.ts"
 
 const bearer = HttpApiSecurity.bearer.pipe(

@@ -6,6 +6,7 @@
 import type { ServerResponse } from "node:http"
 import { type Context, Effect, LogLevel } from "effect"
 import * as Metrics from "../../protocol/Metrics.ts"
+import { RequestTrace } from "../observability/RequestTrace.ts"
 import type { Exchange } from "./Exchange.ts"
 
 /** Status of a request whose client went away before there was an answer. */
@@ -27,13 +28,18 @@ export const make: Effect.Effect<AccessLog> = Effect.gen(function* () {
     Metrics.httpRequestSeconds({ route }).updateUnsafe(millis / 1000, context)
     if (status < 500 && !isVerbose) return
     const line = {
-      request_id: exchange.requestId,
       method: exchange.method,
       route,
       status,
       duration_ms: Math.round(millis * 1000) / 1000,
       ...(exchange.actor === undefined ? {} : { principal: exchange.actor })
     }
-    run((status < 500 ? Effect.logDebug("request") : Effect.logError("request")).pipe(Effect.annotateLogs(line)))
+    const { requestId, traceparent } = exchange
+    run(
+      (status < 500 ? Effect.logDebug("request") : Effect.logError("request")).pipe(
+        Effect.annotateLogs(line),
+        Effect.provideService(RequestTrace, { requestId, traceparent })
+      )
+    )
   }
 })

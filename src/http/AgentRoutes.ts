@@ -9,7 +9,7 @@ import { etag, prefix } from "../../protocol/api/Wire.ts"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import { Agents } from "../app/Agents.ts"
 import { addHeaders } from "./answers.ts"
-import { readCommand } from "./JsonRequest.ts"
+import { makeBodyReader } from "./JsonRequest.ts"
 
 const decodeCreate = inputDecoder(CreateAgent)
 const decodeUpdate = inputDecoder(UpdateAgent)
@@ -23,11 +23,12 @@ export const layer = HttpApiBuilder.group(
   "agents",
   Effect.fnUntraced(function* (handlers) {
     const agents = yield* Agents
+    const body = yield* makeBodyReader
     return handlers
       .handleRaw(
         "create",
         Effect.fnUntraced(function* () {
-          const agent = yield* agents.create(yield* readCommand(decodeCreate))
+          const agent = yield* agents.create(yield* body.command(decodeCreate))
           yield* addHeaders({ location: `${prefix}/agents/${agent.id}` })
           return yield* versioned(agent)
         })
@@ -35,20 +36,20 @@ export const layer = HttpApiBuilder.group(
       .handleRaw(
         "update",
         Effect.fnUntraced(function* ({ headers, params }) {
-          const command = yield* readCommand(decodeUpdate)
+          const command = yield* body.command(decodeUpdate)
           return yield* Effect.flatMap(agents.update(params.agent, command, headers["if-match"]), versioned)
         })
       )
       .handleRaw(
         "scale",
         Effect.fnUntraced(function* ({ params }) {
-          return yield* Effect.flatMap(agents.scale(params.agent, yield* readCommand(decodeScale)), versioned)
+          return yield* Effect.flatMap(agents.scale(params.agent, yield* body.command(decodeScale)), versioned)
         })
       )
       .handleRaw(
         "addCapability",
         Effect.fnUntraced(function* ({ params }) {
-          const capability = yield* readCommand(decodeCapability)
+          const capability = yield* body.command(decodeCapability)
           return yield* Effect.flatMap(agents.addCapability(params.agent, capability), versioned)
         })
       )

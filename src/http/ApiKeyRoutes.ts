@@ -9,7 +9,7 @@ import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import { Principal } from "../../protocol/Permission.ts"
 import { ApiKeys } from "../app/ApiKeys.ts"
 import { addHeaders } from "./answers.ts"
-import { readCommand } from "./JsonRequest.ts"
+import { makeBodyReader } from "./JsonRequest.ts"
 
 const decodeCreate = inputDecoder(CreateApiKey)
 
@@ -18,11 +18,12 @@ export const layer = HttpApiBuilder.group(
   "apiKeys",
   Effect.fnUntraced(function* (handlers) {
     const keys = yield* ApiKeys
+    const body = yield* makeBodyReader
     return handlers
       .handleRaw(
         "create",
         Effect.fnUntraced(function* () {
-          const created = yield* keys.create(yield* readCommand(decodeCreate))
+          const created = yield* keys.create(yield* body.command(decodeCreate))
           yield* addHeaders({ "cache-control": "no-store" })
           return created
         })

@@ -4,7 +4,7 @@
  * What a user stored is never rendered: it goes out as an attachment with sniffing off and a sandbox around it.
  */
 import { Effect, Stream } from "effect"
-import { HttpServerRequest, HttpServerResponse } from "effect/http"
+import { type HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../../protocol/api/Api.ts"
 import { MediaType } from "../../protocol/api/ArtifactsApi.ts"

@@ -9,36 +9,39 @@ import { Effect, Result, type Schema } from "effect"
 import { HttpServerRequest } from "effect/http"
 import type { BatchOutcome } from "../../protocol/api/TasksApi.ts"
 import { MalformedRequest } from "../../protocol/api/TransportProblem.ts"
-import { parseJsonText } from "../../protocol/JsonBody.ts"
+import { parseJsonBytes, parseJsonText } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { InvalidInput, invalidField, TooLarge } from "../../protocol/Problem.ts"
 import type { BatchItem } from "../../protocol/Query.ts"
 import { Tasks } from "../app/Tasks.ts"
-import { json, mediaType, ndjson, parseBody, readBody } from "./JsonRequest.ts"
+import { type BodyReader, json, makeBodyReader, mediaType, ndjson } from "./JsonRequest.ts"
 
 type Item = Result.Result<Schema.Json, InvalidInput | MalformedRequest>
 
-/** Accepts the batch in the body of the current request. */
-export const submitBatch = Effect.fnUntraced(function* (options: {
-  readonly atomic: boolean
-  readonly idempotencyKey: string | undefined
-}) {
+/** Makes what accepts the batch in the body of the current request. */
+export const makeSubmitBatch = Effect.gen(function* () {
   const tasks = yield* Tasks
-  const items = yield* readItems
-  const refusals = items.flatMap((item, index) => (Result.isFailure(item) ? [{ index, problem: item.failure }] : []))
-  if (options.atomic && refusals.length > 0) return yield* refusedAll(refusals)
-  const places: Array<number> = []
-  const good: Array<Schema.Json> = []
-  items.forEach((item, index) => {
-    if (Result.isFailure(item)) return
-    places.push(index)
-    good.push(withKey(item.success, options.idempotencyKey, index))
+  const body = yield* makeBodyReader
+  return Effect.fnUntraced(function* (options: {
+    readonly atomic: boolean
+    readonly idempotencyKey: string | undefined
+  }) {
+    const items = yield* readItems(body)
+    const refusals = items.flatMap((item, index) => (Result.isFailure(item) ? [{ index, problem: item.failure }] : []))
+    if (options.atomic && refusals.length > 0) return yield* refusedAll(refusals)
+    const places: Array<number> = []
+    const good: Array<Schema.Json> = []
+    items.forEach((item, index) => {
+      if (Result.isFailure(item)) return
+      places.push(index)
+      good.push(withKey(item.success, options.idempotencyKey, index))
+    })
+    const outcomes = good.length === 0 ? [] : yield* tasks.submitBatch(good, { atomic: options.atomic })
+    return outcomeOf(items.length, [
+      ...refusals.map(({ index, problem }) => ({ index, status: problem.status, problem: membersOf(problem) })),
+      ...outcomes.map((outcome) => ({ ...outcome, index: places[outcome.index] ?? outcome.index }))
+    ])
   })
-  const outcomes = good.length === 0 ? [] : yield* tasks.submitBatch(good, { atomic: options.atomic })
-  return outcomeOf(items.length, [
-    ...refusals.map(({ index, problem }) => ({ index, status: problem.status, problem: membersOf(problem) })),
-    ...outcomes.map((outcome) => ({ ...outcome, index: places[outcome.index] ?? outcome.index }))
-  ])
 })
 
 const outcomeOf = (count: number, unordered: ReadonlyArray<BatchItem>): BatchOutcome => {
@@ -47,9 +50,9 @@ const outcomeOf = (count: number, unordered: ReadonlyArray<BatchItem>): BatchOut
   return { accepted, refused: count - accepted, data }
 }
 
-const readItems = Effect.gen(function* () {
+const readItems = Effect.fnUntraced(function* (body: BodyReader) {
   const { headers } = yield* HttpServerRequest.HttpServerRequest
-  const bytes = yield* readBody(Limits.batchBodyBytesMax, [json, ndjson])
+  const bytes = yield* body.bytes(Limits.batchBodyBytesMax, [json, ndjson])
   const items = mediaType(headers) === ndjson ? lines(bytes) : yield* Effect.fromResult(entries(bytes))
   if (items.length === 0) return yield* invalidField("", "the batch holds no tasks")
   if (items.length <= Limits.batchTasksMax) return items
@@ -63,7 +66,7 @@ const readItems = Effect.gen(function* () {
 
 /** Items of a JSON array. What cannot be kept is refused for its item alone, when the text is an array at all. */
 const entries = (bytes: Uint8Array): Result.Result<ReadonlyArray<Item>, InvalidInput | MalformedRequest | TooLarge> => {
-  const whole = Result.match(parseBody(bytes, Limits.batchBodyBytesMax), {
+  const whole = Result.match(parseJsonBytes(bytes, Limits.batchBodyBytesMax), {
     onSuccess: (value) => (Array.isArray(value) ? Result.succeed(value.map(Result.succeed)) : notAnArray),
     onFailure: Result.fail
   })
@@ -96,12 +99,13 @@ const malformedLine = Result.fail(new MalformedRequest({ detail: "The line is no
 
 /** Gives an item without an idempotency key one of its own, made of the batch's key and its place. */
 const withKey = (item: Schema.Json, batchKey: string | undefined, index: number): Schema.Json =>
-  batchKey === undefined || !isObject(item) || "idempotency_key" in item
+  batchKey === undefined ||
+  typeof item !== "object" ||
+  item === null ||
+  Array.isArray(item) ||
+  "idempotency_key" in item
     ? item
-    : { ...item, idempotency_key: `${batchKey}/${index}` }
-
-const isObject = (item: Schema.Json): item is Schema.JsonObject =>
-  typeof item === "object" && item !== null && !Array.isArray(item)
+    : Object.assign(item, { idempotency_key: `${batchKey}/${index}` })
 
 const membersOf = (problem: InvalidInput | MalformedRequest) => ({
   type: problem.type,

@@ -18,47 +18,46 @@ import { HttpLimits } from "./HttpLimits.ts"
 import { currentExchange } from "./nodeRequest.ts"
 import { OpenStreams } from "./OpenStreams.ts"
 
-/** The answer that streams the events of a task with a number above `after`, then live. */
-export const eventStream = Effect.fnUntraced(function* (id: TaskId, after: number) {
-  const principal = yield* Principal
+/** Makes what streams the events of a task with a number above `after`, then live. */
+export const makeEventStream = Effect.gen(function* () {
   const tasks = yield* Tasks
+  const { authenticate } = yield* ApiKeys
   const draining = yield* Draining
   const streams = yield* OpenStreams
   const { heartbeat } = yield* HttpLimits
-  // Before the head of the answer is out: an unknown task or a missing permission is a problem, not an empty stream.
-  yield* tasks.events(id, { after, limit: 1 })
-  yield* streams.hold(principal.actor)
-  const valid = yield* stillValid
-  const exchange = yield* currentExchange
-  exchange.answeredAt = performance.now()
 
-  const comments = Stream.fromSchedule(Schedule.spaced(heartbeat)).pipe(
-    Stream.mapEffect(() => valid),
-    Stream.takeWhile((isValid) => isValid),
-    Stream.map(() => ": still here\n\n")
-  )
-  const frames = Stream.map(tasks.follow(id, after), frame)
-  const body = Stream.make("retry: 1000\n\n").pipe(
-    Stream.concat(Stream.merge(frames, comments, { haltStrategy: "either" })),
-    Stream.interruptWhen(draining.begun),
-    Stream.catchCause((cause) =>
-      Stream.fromEffect(Effect.logWarning("An event stream was cut", cause)).pipe(Stream.drain)
-    ),
-    Stream.provideService(Principal, principal),
-    Stream.encodeText
-  )
-  return HttpServerResponse.stream(body, {
-    contentType: "text/event-stream",
-    headers: { "cache-control": "no-store", "x-accel-buffering": "no" }
+  return Effect.fnUntraced(function* (id: TaskId, after: number) {
+    const principal = yield* Principal
+    const { headers } = yield* HttpServerRequest.HttpServerRequest
+    const exchange = yield* currentExchange
+    // Before the head of the answer is out: an unknown task or a missing permission is a problem, not an empty stream.
+    yield* tasks.events(id, { after, limit: 1 })
+    yield* streams.hold(principal.actor)
+    exchange.answeredAt = performance.now()
+
+    // Not being able to tell whether the key is good still means no.
+    const key = Redacted.make(bearerKey(headers["authorization"]) ?? "")
+    const isValid = Effect.match(authenticate(key), { onFailure: () => false, onSuccess: () => true })
+    const comments = Stream.fromSchedule(Schedule.spaced(heartbeat)).pipe(
+      Stream.mapEffect(() => isValid),
+      Stream.takeWhile((valid) => valid),
+      Stream.map(() => ": still here\n\n")
+    )
+    const frames = Stream.map(tasks.follow(id, after), frame)
+    const body = Stream.make("retry: 1000\n\n").pipe(
+      Stream.concat(Stream.merge(frames, comments, { haltStrategy: "either" })),
+      Stream.interruptWhen(draining.begun),
+      Stream.catchCause((cause) =>
+        Stream.fromEffect(Effect.logWarning("An event stream was cut", cause)).pipe(Stream.drain)
+      ),
+      Stream.provideService(Principal, principal),
+      Stream.encodeText
+    )
+    return HttpServerResponse.stream(body, {
+      contentType: "text/event-stream",
+      headers: { "cache-control": "no-store", "x-accel-buffering": "no" }
+    })
   })
-})
-
-/** Asks whether the key of the current request is good still; not being able to tell means no. */
-const stillValid = Effect.gen(function* () {
-  const { headers } = yield* HttpServerRequest.HttpServerRequest
-  const { authenticate } = yield* ApiKeys
-  const key = Redacted.make(bearerKey(headers["authorization"]) ?? "")
-  return Effect.match(authenticate(key), { onFailure: () => false, onSuccess: () => true })
 })
 
 const frame = (event: Event): string => `id: ${event.number}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`

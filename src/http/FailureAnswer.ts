@@ -12,12 +12,13 @@ import type { Exchange } from "./Exchange.ts"
 import { isProblem, type Problem, problemAnswer } from "./ProblemAnswer.ts"
 import { unknownRoute } from "./UnknownRoute.ts"
 
-/** The answer to a request that failed with `cause`. */
+/** The answer to a request that failed with `cause`. `query` is what its query parameters were, for their limits. */
 export const failureAnswer = (
   cause: Cause.Cause<unknown>,
-  exchange: Exchange
+  exchange: Exchange,
+  query?: unknown
 ): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
-  const problem = problemOf(cause)
+  const problem = problemOf(cause, query)
   const { body, headers, status } = problemAnswer(problem, exchange)
   const response = HttpServerResponse.text(body, { status, headers, contentType: "application/problem+json" })
   if (problem instanceof InternalError) return Effect.as(Effect.logError("A request met a defect", cause), response)
@@ -25,13 +26,13 @@ export const failureAnswer = (
 }
 
 /** The problem that a failed request is answered with. */
-export const problemOf = (cause: Cause.Cause<unknown>): Problem => {
+export const problemOf = (cause: Cause.Cause<unknown>, query?: unknown): Problem => {
   if (Cause.hasInterruptsOnly(cause)) return stopping
   for (const reason of cause.reasons) {
     const error = reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
     if (isProblem(error)) return error
     if (HttpApiError.HttpApiSchemaError.is(error) && fromRequest.has(error.kind)) {
-      return invalidInput(error.cause.issue, undefined)
+      return invalidInput(error.cause.issue, error.kind === "Query" ? query : undefined)
     }
     if (error instanceof HttpServerError.HttpServerError) {
       if (error.reason._tag === "RouteNotFound") return unknownRoute(error.request.method, error.request.url)

@@ -60,10 +60,7 @@ export const make = Effect.gen(function* () {
           attributes: { "http.route": exchange.route }
         })(authenticated)
       : withRemoteParent(traceparent)(authenticated)
-    const services = Context.make(RequestTrace, { requestId, traceparent }).pipe(
-      Context.add(References.CurrentLogAnnotations, { request_id: requestId })
-    )
-    const fiber = Effect.runForkWith(Context.merge(context, services))(traced)
+    const fiber = Effect.runForkWith(Context.add(context, RequestTrace, { requestId, traceparent }))(traced)
     fiber.addObserver((exit) => {
       if (Exit.isSuccess(exit)) writeJson(response, exchange, exit.value)
       else writeFailure(response, exchange, exit.cause)
@@ -79,8 +76,9 @@ export const make = Effect.gen(function* () {
     const problem = problemOf(cause)
     writeProblem(response, exchange, problem)
     if (!(problem instanceof InternalError)) return
-    Effect.runForkWith(context)(
-      Effect.annotateLogs(Effect.logError("A request met a defect", cause), { request_id: exchange.requestId })
+    const { requestId, traceparent } = exchange
+    Effect.runForkWith(Context.add(context, RequestTrace, { requestId, traceparent }))(
+      Effect.logError("A request met a defect", cause)
     )
   }
 

@@ -10,7 +10,7 @@ import * as Limits from "../../protocol/Limits.ts"
 import { SubmitGraph } from "../../protocol/Task.ts"
 import { Tasks } from "../app/Tasks.ts"
 import { addHeaders } from "./answers.ts"
-import { readCommand, withIdempotencyKey } from "./JsonRequest.ts"
+import { makeBodyReader, withIdempotencyKey } from "./JsonRequest.ts"
 
 const decodeGraph = inputDecoder(SubmitGraph)
 
@@ -19,11 +19,12 @@ export const layer = HttpApiBuilder.group(
   "graphs",
   Effect.fnUntraced(function* (handlers) {
     const tasks = yield* Tasks
+    const body = yield* makeBodyReader
     return handlers
       .handleRaw(
         "submit",
         Effect.fnUntraced(function* ({ headers }) {
-          const command = yield* readCommand(decodeGraph, { bytesMax: Limits.batchBodyBytesMax })
+          const command = yield* body.command(decodeGraph, { bytesMax: Limits.batchBodyBytesMax })
           const accepted = yield* tasks.submitGraph(
             yield* Effect.fromResult(withIdempotencyKey(command, headers["idempotency-key"]))
           )

@@ -5,6 +5,7 @@
  * Ending: no new connections; streams and waits are told; requests in flight get `drainTime`; then connections are cut.
  */
 
+import { randomUUID } from "node:crypto"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import type { Duplex } from "node:stream"
@@ -89,28 +90,25 @@ const serve = (server: Server, handle: Handler, headerBytesMax: number) => {
   })
 }
 
-const unreadable = (error: NodeJS.ErrnoException, headerBytesMax: number): Problem => {
-  switch (error.code) {
-    case "HPE_HEADER_OVERFLOW":
-      return new HeaderTooLarge({
-        detail: `The header section is larger than the limit of ${headerBytesMax} bytes.`,
-        limit: headerBytesMax
-      })
-    case "ERR_HTTP_REQUEST_TIMEOUT":
-      return new RequestTimeout({ detail: "The request did not arrive in time." })
-    default:
-      return new MalformedRequest({ detail: "The bytes are no HTTP/1.1 request." })
+const unreadable = ({ code }: NodeJS.ErrnoException, limit: number): Problem => {
+  if (code === "HPE_HEADER_OVERFLOW") {
+    return new HeaderTooLarge({ detail: `The header section is larger than the limit of ${limit} bytes.`, limit })
   }
+  return code === "ERR_HTTP_REQUEST_TIMEOUT"
+    ? new RequestTimeout({ detail: "The request did not arrive in time." })
+    : new MalformedRequest({ detail: "The bytes are no HTTP/1.1 request." })
 }
 
 /** Answers on a socket that has no request, and closes it once the answer is out. */
 const endSocket = (socket: Duplex, problem: Problem) => {
-  const { body, headers, status } = problemAnswer(problem, {
-    requestId: crypto.randomUUID(),
-    path: "",
-    page: false
+  const requestId = randomUUID()
+  const { body, headers, status } = problemAnswer(problem, { requestId, path: "", page: false })
+  const lines = Object.entries({
+    ...securityHeaders,
+    ...headers,
+    "x-request-id": requestId,
+    "content-length": Buffer.byteLength(body)
   })
-  const lines = Object.entries({ ...securityHeaders, ...headers, "content-length": Buffer.byteLength(body) })
   const head = [`HTTP/1.1 ${status} ${problem.title}`, ...lines.map(([name, value]) => `${name}: ${value}`)]
   socket.end(`${head.join("\r\n")}\r\nconnection: close\r\n\r\n${body}`, () => socket.destroy())
 }
@@ -126,20 +124,15 @@ const bind = (server: Server, { host, port }: { readonly host: string; readonly 
     })
   })
 
-const reasonOf = (code: string | undefined): ListenFailed["reason"] => {
-  switch (code) {
-    case "EADDRINUSE":
-      return "address-in-use"
-    case "EACCES":
-    case "EPERM":
-      return "not-permitted"
-    case "EADDRNOTAVAIL":
-    case "ENOTFOUND":
-      return "address-unavailable"
-    default:
-      return "other"
-  }
-}
+const reasonOf = (code = ""): ListenFailed["reason"] => reasons.get(code) ?? "other"
+
+const reasons = new Map<string, ListenFailed["reason"]>([
+  ["EADDRINUSE", "address-in-use"],
+  ["EACCES", "not-permitted"],
+  ["EPERM", "not-permitted"],
+  ["EADDRNOTAVAIL", "address-unavailable"],
+  ["ENOTFOUND", "address-unavailable"]
+])
 
 const addressOf = (server: Server): Pick<AddressInfo, "port"> => {
   const address = server.address()

@@ -108,10 +108,10 @@ const app = Effect.gen(function* () {
   return Effect.flatMap(currentExchange, (exchange) => {
     const { requestId, traceparent } = exchange
     const answered = Effect.catchCause(routed, (cause) => failureAnswer(cause, exchange))
-    return (isTraced ? answered : withRemoteParent(traceparent)(answered)).pipe(
-      Effect.provideService(RequestTrace, { requestId, traceparent }),
-      Effect.annotateLogs("request_id", requestId)
-    )
+    return Effect.provideService(isTraced ? answered : withRemoteParent(traceparent)(answered), RequestTrace, {
+      requestId,
+      traceparent
+    })
   })
 })
 

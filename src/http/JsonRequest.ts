@@ -4,12 +4,12 @@
  */
 
 import type { IncomingHttpHeaders } from "node:http"
-import { Effect, Result, type Schema } from "effect"
+import { Effect, Result } from "effect"
 import { HttpServerRequest } from "effect/http"
-import { MalformedRequest, UnsupportedMediaType } from "../../protocol/api/TransportProblem.ts"
+import { UnsupportedMediaType } from "../../protocol/api/TransportProblem.ts"
 import { parseJsonBytes } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import { type InvalidInput, invalidField, type TooLarge } from "../../protocol/Problem.ts"
+import { type InvalidInput, invalidField } from "../../protocol/Problem.ts"
 import { nodeRequest } from "./nodeRequest.ts"
 import { type BodyProblem, RequestBodies } from "./RequestBodies.ts"
 
@@ -18,34 +18,43 @@ type Decoder<A> = (input: unknown, at?: string) => Result.Result<A, InvalidInput
 
 export type JsonProblem = BodyProblem | UnsupportedMediaType | InvalidInput
 
-/** The command in the body of the current request. */
-export const readCommand = <A>(
-  decode: Decoder<A>,
-  options: { readonly bytesMax?: number; readonly whenEmpty?: A } = {}
-): Effect.Effect<A, JsonProblem, HttpServerRequest.HttpServerRequest | RequestBodies> =>
-  Effect.gen(function* () {
+/** Reads bodies of the request that the calling fiber works for. */
+export interface BodyReader {
+  /** The command in the body; `whenEmpty` when there is none and that is allowed. */
+  readonly command: <A>(
+    decode: Decoder<A>,
+    options?: { readonly bytesMax?: number; readonly whenEmpty?: A }
+  ) => Effect.Effect<A, JsonProblem, HttpServerRequest.HttpServerRequest>
+  /** The bytes of the body, when it is of an accepted type and not compressed. */
+  readonly bytes: (
+    bytesMax: number,
+    accept: ReadonlyArray<string>
+  ) => Effect.Effect<Buffer, BodyProblem | UnsupportedMediaType, HttpServerRequest.HttpServerRequest>
+}
+
+export const makeBodyReader = Effect.gen(function* () {
+  const bodies = yield* RequestBodies
+
+  const bytes: BodyReader["bytes"] = Effect.fnUntraced(function* (bytesMax, accept) {
+    const request = yield* Effect.flatMap(HttpServerRequest.HttpServerRequest, nodeRequest)
+    const refused = refusedType(request.headers, accept)
+    return yield* refused === undefined ? bodies.read(request, bytesMax) : Effect.fail(refused)
+  })
+
+  const command: BodyReader["command"] = Effect.fnUntraced(function* (decode, options = {}) {
     const { bytesMax = Limits.bodyBytesMax, whenEmpty } = options
-    const bytes = yield* readBody(bytesMax, [json])
-    if (bytes.length === 0 && whenEmpty !== undefined) return whenEmpty
-    const input = yield* Effect.fromResult(parseBody(bytes, bytesMax))
+    const body = yield* bytes(bytesMax, [json])
+    if (body.length === 0 && whenEmpty !== undefined) return whenEmpty
+    const input = yield* Effect.fromResult(parseJsonBytes(body, bytesMax))
     return yield* Effect.fromResult(decode(input))
   })
 
+  const reader: BodyReader = { bytes, command }
+  return reader
+})
+
 export const json = "application/json"
 export const ndjson = "application/x-ndjson"
-
-/** The bytes of the current request's body, when it is of an accepted type and not compressed. */
-export const readBody = (
-  bytesMax: number,
-  accept: ReadonlyArray<string>
-): Effect.Effect<Buffer, BodyProblem | UnsupportedMediaType, HttpServerRequest.HttpServerRequest | RequestBodies> =>
-  Effect.gen(function* () {
-    const request = yield* Effect.flatMap(HttpServerRequest.HttpServerRequest, nodeRequest)
-    const refused = refusedType(request.headers, accept)
-    if (refused !== undefined) return yield* refused
-    const bodies = yield* RequestBodies
-    return yield* bodies.read(request, bytesMax)
-  })
 
 /** Media type of a body without its parameters; the default when it says none. */
 export const mediaType = (headers: IncomingHttpHeaders): string => {
@@ -70,20 +79,6 @@ export const refusedType = (
     accept
   })
 }
-
-/** The JSON value in a body. What is no JSON at all is malformed; what is and may not be kept is invalid. */
-export const parseBody = (
-  bytes: Uint8Array,
-  bytesMax: number
-): Result.Result<Schema.Json, MalformedRequest | InvalidInput | TooLarge> => {
-  if (bytes.length === 0) return Result.fail(new MalformedRequest({ detail: "The body is empty; send JSON." }))
-  return Result.mapError(parseJsonBytes(bytes, bytesMax), (problem) =>
-    problem._tag === "InvalidInput" && !isJson(bytes) ? new MalformedRequest({ detail: problem.message }) : problem
-  )
-}
-
-const isJson = (bytes: Uint8Array): boolean =>
-  Result.isSuccess(Result.try(() => JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes))))
 
 /** A command with the key of the header `Idempotency-Key`; refused when its own differs. */
 export const withIdempotencyKey = <A extends { readonly idempotency_key?: string }>(

@@ -5,10 +5,11 @@ import { Result } from "effect"
 import type { MalformedRequest } from "../../protocol/api/TransportProblem.ts"
 import { prefix } from "../../protocol/api/Wire.ts"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
+import { parseJsonBytes } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import type { InvalidInput, TooLarge } from "../../protocol/Problem.ts"
 import { SubmitTask } from "../../protocol/Task.ts"
-import { parseBody, withIdempotencyKey } from "./JsonRequest.ts"
+import { withIdempotencyKey } from "./JsonRequest.ts"
 
 const decode = inputDecoder(SubmitTask)
 
@@ -18,7 +19,7 @@ export const submissionOf = (
   idempotencyKey: string | undefined
 ): Result.Result<SubmitTask, MalformedRequest | InvalidInput | TooLarge> =>
   Result.flatMap(
-    Result.flatMap(parseBody(bytes, Limits.bodyBytesMax), (input) => decode(input)),
+    Result.flatMap(parseJsonBytes(bytes, Limits.bodyBytesMax), (input) => decode(input)),
     (command) => withIdempotencyKey(command, idempotencyKey)
   )
 

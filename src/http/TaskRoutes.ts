@@ -9,10 +9,10 @@ import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { Tasks } from "../app/Tasks.ts"
 import { addHeaders, jsonAnswer } from "./answers.ts"
-import { submitBatch } from "./Batch.ts"
+import { makeSubmitBatch } from "./Batch.ts"
 import { Draining } from "./Draining.ts"
-import { eventStream } from "./EventStream.ts"
-import { json, readBody, readCommand } from "./JsonRequest.ts"
+import { makeEventStream } from "./EventStream.ts"
+import { json, makeBodyReader } from "./JsonRequest.ts"
 import { submissionOf, taskLocation } from "./Submission.ts"
 
 const decodeCancel = inputDecoder(CancelTask)
@@ -22,12 +22,15 @@ export const layer = HttpApiBuilder.group(
   "tasks",
   Effect.fnUntraced(function* (handlers) {
     const tasks = yield* Tasks
+    const body = yield* makeBodyReader
+    const submitBatch = yield* makeSubmitBatch
+    const eventStream = yield* makeEventStream
     const draining = yield* Draining
     return handlers
       .handleRaw(
         "submit",
         Effect.fnUntraced(function* ({ headers }) {
-          const bytes = yield* readBody(Limits.bodyBytesMax, [json])
+          const bytes = yield* body.bytes(Limits.bodyBytesMax, [json])
           const command = yield* Effect.fromResult(submissionOf(bytes, headers["idempotency-key"]))
           const accepted = yield* tasks.submit(command)
           yield* addHeaders({ location: taskLocation(accepted.id) })
@@ -47,7 +50,7 @@ export const layer = HttpApiBuilder.group(
       .handleRaw(
         "cancel",
         Effect.fnUntraced(function* ({ params }) {
-          const { reason } = yield* readCommand(decodeCancel, { whenEmpty: {} })
+          const { reason } = yield* body.command(decodeCancel, { whenEmpty: {} })
           return yield* tasks.cancel(params.id, reason)
         })
       )

@@ -16,20 +16,22 @@ export const layer = Layer.succeed(
     Effect.gen(function* () {
       const exchange = yield* currentExchange
       exchange.route = `${endpoint.method} ${endpoint.path}`
-      const refused = yield* refusedQuery(endpoint.query !== undefined)
+      const query = yield* HttpServerRequest.ParsedSearchParams
+      const refused = yield* refusedQuery(query, endpoint.query !== undefined)
       const checked: Effect.Effect<HttpServerResponse.HttpServerResponse, Types.unhandled | InvalidInput> =
         refused === undefined ? handler : Effect.fail(refused)
-      return yield* Effect.catchCause(checked, (cause) => failureAnswer(cause, exchange))
+      return yield* Effect.catchCause(checked, (cause) => failureAnswer(cause, exchange, query))
     })
   )
 )
 
+type Query = HttpServerRequest.ParsedSearchParams["Service"]
+
 /** What no schema of an endpoint looks at: parameters where none are declared, and NUL in those of free text. */
-const refusedQuery = Effect.fnUntraced(function* (declared: boolean) {
+const refusedQuery = Effect.fnUntraced(function* (query: Query, declared: boolean) {
   const { headers, url } = yield* HttpServerRequest.HttpServerRequest
   // Who shows no key is told so first, whatever else is wrong; and health takes any query.
   if (headers["authorization"] === undefined || showsKey(url)) return undefined
-  const query = yield* HttpServerRequest.ParsedSearchParams
   const fields = Object.keys(query)
   const errors = declared
     ? fields

@@ -117,7 +117,7 @@ const apiKeys = (state: MemoryState) => {
         authorize("key:revoke"),
         id === stored.id ? Effect.void : Effect.fail(new KeyNotFound({ key_id: id }))
       ),
-    bootstrap: Effect.succeed(undefined)
+    bootstrap: Effect.sync(() => undefined)
   })
 }
 
@@ -136,11 +136,32 @@ const tasks = (state: MemoryState) => {
     const { labels = {}, metadata = {}, name = "t", priority = "normal", type = "echo" } = command
     state.submitted.push(command)
     state.tasks.set(id, {
-      ...{ id, namespace, name, type, agent_id: null, status: "queued", waiting_for: null, priority },
+      id,
+      namespace,
+      name,
+      type,
+      agent_id: null,
+      status: "queued",
+      waiting_for: null,
+      priority,
       ...(command.payload === undefined ? {} : { payload: command.payload }),
-      ...{ configuration: {}, progress: null, result: null, parent_id: null, graph_id: null, graph_key: null },
-      ...{ retry_of: null, run_at: null, deadline: null, labels, metadata, attempt: 0, max_attempts: 1 },
-      ...{ created_at: now, started_at: null, completed_at: null, version: 2 }
+      configuration: {},
+      progress: null,
+      result: null,
+      parent_id: null,
+      graph_id: null,
+      graph_key: null,
+      retry_of: null,
+      run_at: null,
+      deadline: null,
+      labels,
+      metadata,
+      attempt: 0,
+      max_attempts: 1,
+      created_at: now,
+      started_at: null,
+      completed_at: null,
+      version: 2
     })
     state.record(id, "TaskCreated")
     state.record(id, "TaskQueued")
@@ -263,8 +284,17 @@ const agents = (state: MemoryState) => {
       return changed
     })
   const metricsOf = (agent: Agent): AgentMetrics => ({
-    ...{ agent_id: agent.id, completed: 1, failed: 0, timed_out: 0, cancelled: 0, success_rate: 1 },
-    ...{ response_time_mean_ms: 3, response_time_max_ms: 4, queue_depth: 0, running: 0, instances: [] }
+    agent_id: agent.id,
+    completed: 1,
+    failed: 0,
+    timed_out: 0,
+    cancelled: 0,
+    success_rate: 1,
+    response_time_mean_ms: 3,
+    response_time_max_ms: 4,
+    queue_depth: 0,
+    running: 0,
+    instances: []
   })
   return Agents.of({
     create: Effect.fnUntraced(function* (command) {
@@ -273,9 +303,21 @@ const agents = (state: MemoryState) => {
         return yield* new Conflict({ reason: "name-taken" })
       }
       const agent: Agent = {
-        ...{ capabilities: [], configuration: {}, labels: {}, metadata: {}, desired_instances: 1, ...command },
-        ...{ id: AgentId.make(uuid(state.next())), namespace, status: "active", status_reason: null, draining: false },
-        ...{ current_instances: 0, created_at: now, updated_at: now, version: 1 }
+        capabilities: [],
+        configuration: {},
+        labels: {},
+        metadata: {},
+        desired_instances: 1,
+        ...command,
+        id: AgentId.make(uuid(state.next())),
+        namespace,
+        status: "active",
+        status_reason: null,
+        draining: false,
+        current_instances: 0,
+        created_at: now,
+        updated_at: now,
+        version: 1
       }
       state.agents.set(agent.id, agent)
       return agent
@@ -320,8 +362,13 @@ const artifacts = (state: MemoryState) => {
       )
       const id = ArtifactId.make(uuid(state.next()))
       const info = {
-        ...{ id, namespace, name, content_type: contentType, size_bytes: bytes.length },
-        ...{ sha256: "0".repeat(64), created_at: now }
+        id,
+        namespace,
+        name,
+        content_type: contentType,
+        size_bytes: bytes.length,
+        sha256: "0".repeat(64),
+        created_at: now
       }
       state.artifacts.set(id, { info, bytes })
       return info
@@ -345,7 +392,12 @@ const system = (state: MemoryState) =>
       parts: { postgres: state.ready, nats: true, started: true }
     })),
     status: Effect.map(authorize("task:read"), () => ({
-      ...{ version: "0", node: NodeName.make("n1"), namespace, tasks: {}, agents: 0, instances_here: 0 },
+      version: "0",
+      node: NodeName.make("n1"),
+      namespace,
+      tasks: {},
+      agents: 0,
+      instances_here: 0,
       parts: { postgres: true, nats: true, started: true }
     }))
   })
