@@ -2,7 +2,7 @@
 import { crc32 } from "node:zlib"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { describe, expect, layer, it as pure } from "@effect/vitest"
-import { Duration, Effect, Fiber, Layer, Redacted, Schema } from "effect"
+import { DateTime, Duration, Effect, Fiber, Layer, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { ApiKey, CreateApiKey } from "../../protocol/ApiKey.ts"
@@ -116,7 +116,7 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("an API key", 
     Effect.gen(function* () {
       const keys = yield* ApiKeys
       const sql = yield* SqlClient.SqlClient
-      const soon = new Date(Date.now() + 60_000).toISOString()
+      const soon = DateTime.formatIso(DateTime.add(yield* DateTime.now, { minutes: 1 }))
       const { id, key } = yield* keys
         .create(command({ name: "short", role: "viewer", expires_at: soon }))
         .pipe(as(admin))

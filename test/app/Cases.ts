@@ -57,18 +57,29 @@ const stores = Layer.mergeAll(
   SoloPlacement.layer,
   behaviours,
   Startup.layer
-).pipe(Layer.provideMerge(MemoryBus.layer), Layer.provideMerge(Database.layer), Layer.provideMerge(NodeCrypto.layer))
+).pipe(Layer.provideMerge(MemoryBus.layer))
 
 const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
 
 const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
 
-export const layer = cases.pipe(Layer.provideMerge(actors), Layer.provideMerge(stores))
+/** Without host and reconciler, on any database. */
+export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>
+  cases.pipe(
+    Layer.provideMerge(actors),
+    Layer.provideMerge(stores),
+    Layer.provideMerge(database),
+    Layer.provideMerge(NodeCrypto.layer)
+  )
+
+export const layer = on(Database.layer)
 
 export const running = cases.pipe(
   Layer.provideMerge(Layer.mergeAll(AgentHost.layer, Reconciler.layer)),
   Layer.provideMerge(actors),
-  Layer.provideMerge(stores)
+  Layer.provideMerge(stores),
+  Layer.provideMerge(Database.layer),
+  Layer.provideMerge(NodeCrypto.layer)
 )
 
 export const submitTask = Schema.decodeUnknownSync(SubmitTask)

@@ -24,10 +24,7 @@ export const principal = (
   }
 }
 
-export const as =
-  (who: Principal["Service"]) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-    Effect.provideService(effect, Principal, who)
+export const as = (who: Principal["Service"]) => Effect.provideService(Principal, who)
 
 export const admin = principal("admin")
 export const stranger = principal("admin", { namespace: "stranger" })

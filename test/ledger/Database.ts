@@ -1,6 +1,6 @@
 /** A migrated database that only one test file uses, and rows put into it without the ledger. */
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, type Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { AgentId, Namespace, TaskId } from "../../protocol/Ids.ts"
@@ -9,16 +9,19 @@ import { migrate } from "../../src/ledger/Migrations.ts"
 import * as Postgres from "../../src/ledger/Postgres.ts"
 import { freshDatabase } from "../support/Servers.ts"
 
-const connected = Layer.unwrap(
-  Effect.map(freshDatabase(), (url) => Postgres.layer({ url, connectionsMax: 10, applicationName: "datamcp-test" }))
-)
+/** `SqlClient` on a database that is migrated first, the services of the platform, and ids. */
+export const on = <E, R>(url: Effect.Effect<Redacted.Redacted, E, R>) => {
+  const connected = Layer.unwrap(
+    Effect.map(url, (url) => Postgres.layer({ url, connectionsMax: 10, applicationName: "datamcp-test" }))
+  )
+  return Layer.effectDiscard(migrate()).pipe(
+    Layer.provideMerge(connected),
+    Layer.provideMerge(NodeServices.layer),
+    Layer.provideMerge(UuidV7.layer)
+  )
+}
 
-/** `SqlClient` on it, the services of the platform, and ids. */
-export const layer = Layer.effectDiscard(migrate()).pipe(
-  Layer.provideMerge(connected),
-  Layer.provideMerge(NodeServices.layer),
-  Layer.provideMerge(UuidV7.layer)
-)
+export const layer = on(freshDatabase())
 
 export interface TaskSeed {
   readonly namespace?: string

@@ -1,6 +1,6 @@
 /** Tasks as readers see them: whole, in order, of their own namespace, and as the filters say. */
 import { describe, expect, layer, it as pure } from "@effect/vitest"
-import { Effect, Layer, Result, Schema } from "effect"
+import { Clock, Effect, Layer, Result, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { Event as EventSchema } from "../../protocol/Event.ts"
@@ -174,7 +174,7 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("a list of tas
       const agents = [yield* Database.insertAgent("alpha", namespace), yield* Database.insertAgent("beta", namespace)]
       const parents = yield* Database.insertTasks([{ namespace: "default" }, { namespace: "default" }])
       const graph = (yield* UuidV7).next()
-      const start = Date.now() - 200 * 60_000
+      const start = (yield* Clock.currentTimeMillis) - 200 * 60_000
       const at = (index: number) => new Date(start + index * 60_000).toISOString()
       const pick = <A>(of: ReadonlyArray<A>, index: number) => of[index % of.length] as A
       const statuses = ["pending", "queued", "running", "completed", "failed", "timeout", "cancelled"] as const

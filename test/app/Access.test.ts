@@ -1,0 +1,326 @@
+/**
+ * Who may do what, over every method of every use case: permissions as the one list says, and no way from one namespace
+ * into another, not even to learn that something exists there (S11).
+ */
+import { describe, expect, layer } from "@effect/vitest"
+import { Duration, Effect, Stream } from "effect"
+import { SqlClient } from "effect/sql"
+import { UuidV7 } from "../../actors/UuidV7.ts"
+import { ApiKeyId, ArtifactId, GraphId, TaskId, type TaskType } from "../../protocol/Ids.ts"
+import type { Page } from "../../protocol/Page.ts"
+import { type Permission, type Principal, permissions, type Role, rolePermissions } from "../../protocol/Permission.ts"
+import { Agents } from "../../src/app/Agents.ts"
+import { ApiKeys } from "../../src/app/ApiKeys.ts"
+import { Artifacts } from "../../src/app/Artifacts.ts"
+import { System } from "../../src/app/System.ts"
+import { Tasks } from "../../src/app/Tasks.ts"
+import { admin, as, principal } from "./as.ts"
+import { layer as cases, echoAgent, submitGraph, submitTask } from "./Cases.ts"
+
+type Services = Tasks | Agents | ApiKeys | Artifacts | System | UuidV7
+type Attempt = Effect.Effect<unknown, { readonly _tag: string }, Principal | Services>
+
+/** Ids of one namespace's things. */
+interface Things {
+  readonly task: TaskId
+  readonly ended: TaskId
+  readonly graph: GraphId
+  readonly agent: string
+  readonly key: ApiKeyId
+  readonly artifact: ArtifactId
+}
+
+interface Method {
+  readonly needs: ReadonlyArray<Permission>
+  /** The problem that says it is not there; absent for methods that name nothing. */
+  readonly missing?: string
+  readonly attempt: (on: Things) => Attempt
+}
+
+const one = { name: "echo" as TaskType }
+
+const methods: { readonly [service: string]: { readonly [method: string]: Method } } = {
+  Tasks: {
+    submit: { needs: ["task:create"], attempt: () => Tasks.use((s) => s.submit(submitTask({ type: "echo" }))) },
+    submitBatch: { needs: ["task:create"], attempt: () => Tasks.use((s) => s.submitBatch([{}], { atomic: false })) },
+    submitGraph: {
+      needs: ["task:create"],
+      attempt: () => Tasks.use((s) => s.submitGraph(submitGraph({ tasks: { a: { type: "echo" } } })))
+    },
+    get: { needs: ["task:read"], missing: "TaskNotFound", attempt: ({ task }) => Tasks.use((s) => s.get(task)) },
+    wait: {
+      needs: ["task:read"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Tasks.use((s) => s.wait(task, Duration.zero))
+    },
+    list: { needs: ["task:read"], attempt: () => Tasks.use((s) => s.list({})) },
+    events: {
+      needs: ["event:read"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Tasks.use((s) => s.events(task, { after: 0, limit: 10 }))
+    },
+    follow: {
+      needs: ["event:read"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Tasks.use((s) => Stream.runHead(s.follow(task, 0)))
+    },
+    graph: { needs: ["task:read"], missing: "GraphNotFound", attempt: ({ graph }) => Tasks.use((s) => s.graph(graph)) },
+    graphOf: {
+      needs: ["task:read"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Tasks.use((s) => s.graphOf(task))
+    },
+    cancel: {
+      needs: ["task:cancel"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Tasks.use((s) => s.cancel(task, undefined))
+    },
+    retry: { needs: ["task:retry"], missing: "TaskNotFound", attempt: ({ ended }) => Tasks.use((s) => s.retry(ended)) }
+  },
+  Agents: {
+    create: {
+      needs: ["agent:create"],
+      attempt: () => Effect.flatMap(freshName, (name) => echoAgent(name))
+    },
+    get: { needs: ["agent:read"], missing: "AgentNotFound", attempt: ({ agent }) => Agents.use((s) => s.get(agent)) },
+    list: { needs: ["agent:read"], attempt: () => Agents.use((s) => s.list({})) },
+    update: {
+      needs: ["agent:update"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Agents.use((s) => s.update(agent, { description: "d", configuration: {} }, undefined))
+    },
+    scale: {
+      needs: ["agent:scale"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Agents.use((s) => s.scale(agent, { desired_instances: 2 }))
+    },
+    pause: {
+      needs: ["agent:update"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Agents.use((s) => s.pause(agent))
+    },
+    resume: {
+      needs: ["agent:update"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Agents.use((s) => s.resume(agent))
+    },
+    addCapability: {
+      needs: ["agent:update"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Agents.use((s) => s.addCapability(agent, one))
+    },
+    removeCapability: {
+      needs: ["agent:update"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Agents.use((s) => s.removeCapability(agent, "echo"))
+    },
+    metrics: {
+      needs: ["metrics:read"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Agents.use((s) => s.metrics(agent))
+    },
+    remove: {
+      needs: ["agent:delete", "task:cancel"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Agents.use((s) => s.remove(agent, { force: true }))
+    }
+  },
+  ApiKeys: {
+    create: {
+      needs: ["key:create"],
+      attempt: () => ApiKeys.use((s) => s.create({ name: "k", role: "viewer", permissions: [] }))
+    },
+    list: { needs: ["key:read"], attempt: () => ApiKeys.use((s) => s.list({})) },
+    revoke: { needs: ["key:revoke"], missing: "KeyNotFound", attempt: ({ key }) => ApiKeys.use((s) => s.revoke(key)) }
+  },
+  Artifacts: {
+    upload: {
+      needs: ["artifact:create"],
+      attempt: () => Artifacts.use((s) => s.upload({ name: "a", contentType: "text/plain", content: Stream.empty }))
+    },
+    info: {
+      needs: ["artifact:read"],
+      missing: "ArtifactNotFound",
+      attempt: ({ artifact }) => Artifacts.use((s) => s.info(artifact))
+    },
+    download: {
+      needs: ["artifact:read"],
+      missing: "ArtifactNotFound",
+      attempt: ({ artifact }) => Artifacts.use((s) => s.download(artifact))
+    }
+  },
+  System: { status: { needs: ["task:read"], attempt: () => System.use((s) => s.status) } }
+}
+
+/** Asked before anybody has said who they are. */
+const open = new Set(["ApiKeys.authenticate", "ApiKeys.bootstrap", "System.readiness"])
+
+const table = Object.entries(methods).flatMap(([service, own]) =>
+  Object.entries(own).map(([method, row]) => [`${service}.${method}`, row] as const)
+)
+const naming = table.filter(([, { missing }]) => missing !== undefined)
+
+const freshName = Effect.map(UuidV7, (ids) => `made-${ids.next().slice(9)}`)
+
+/** Makes one of each in the namespace of who acts. */
+const makeThings = Effect.gen(function* () {
+  const name = yield* freshName
+  const { id: agent } = yield* echoAgent(name)
+  const tasks = yield* Tasks
+  const graph = yield* tasks.submitGraph(submitGraph({ tasks: { a: { agent: name } } }))
+  const ended = yield* tasks.submit(submitTask({ agent: name }))
+  yield* tasks.cancel(ended.id, undefined)
+  const keys = yield* ApiKeys
+  const key = yield* keys.create({ name: "k", role: "viewer" })
+  const artifacts = yield* Artifacts
+  const artifact = yield* artifacts.upload({
+    name: "a",
+    contentType: "text/plain",
+    content: Stream.make(new Uint8Array(3))
+  })
+  return {
+    task: TaskId.make(graph.tasks["a" as never] ?? ""),
+    ended: ended.id,
+    graph: graph.id,
+    agent,
+    key: key.id,
+    artifact: artifact.id
+  } satisfies Things
+})
+
+const tagOf = <R>(attempt: Effect.Effect<unknown, { readonly _tag: string }, R>) =>
+  Effect.match(attempt, { onSuccess: () => "done", onFailure: (error) => error._tag })
+
+layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method", (it) => {
+  it.effect("stands in this table", () =>
+    Effect.gen(function* () {
+      const services = {
+        Tasks: yield* Tasks,
+        Agents: yield* Agents,
+        ApiKeys: yield* ApiKeys,
+        Artifacts: yield* Artifacts,
+        System: yield* System
+      }
+      const all = Object.entries(services).flatMap(([name, service]) =>
+        Object.keys(service).map((method) => `${name}.${method}`)
+      )
+      expect(all.filter((name) => !open.has(name)).sort()).toEqual(table.map(([name]) => name).sort())
+    })
+  )
+
+  describe.each(Object.keys(rolePermissions) as ReadonlyArray<Role>)("as %s", (role) => {
+    it.effect("is open or closed as the role's permissions say", () =>
+      Effect.gen(function* () {
+        const who = principal(role)
+        for (const [name, { attempt, needs }] of table) {
+          const things = yield* makeThings.pipe(as(admin))
+          const missing = needs.find((permission) => !rolePermissions[role].includes(permission))
+          const outcome = yield* Effect.result(attempt(things).pipe(as(who)))
+          const refused = outcome._tag === "Failure" ? outcome.failure : undefined
+          expect({ name, refused }).toMatchObject({
+            name,
+            refused: missing === undefined ? undefined : { _tag: "Forbidden", permission: missing }
+          })
+        }
+      })
+    )
+  })
+
+  it.effect("needs the permissions it names, each of them, and no other", () =>
+    Effect.gen(function* () {
+      for (const [name, { attempt, needs }] of table) {
+        const things = yield* makeThings.pipe(as(admin))
+        for (const without of needs) {
+          const rest = principal("admin", { permissions: permissions.filter((permission) => permission !== without) })
+          expect({ name, without, tag: yield* tagOf(attempt(things).pipe(as(rest))) }).toEqual({
+            name,
+            without,
+            tag: "Forbidden"
+          })
+        }
+        const only = principal("admin", { permissions: needs })
+        expect({ name, tag: yield* tagOf(attempt(things).pipe(as(only))) }).toEqual({ name, tag: "done" })
+      }
+    })
+  )
+
+  it.effect("says of another namespace's things what it says of things that do not exist, and leaves them alone", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const ids = yield* UuidV7
+      yield* sql`insert into namespaces (name) values ('stranger') on conflict do nothing`
+      const things = yield* makeThings.pipe(as(admin))
+      const nothing: Things = {
+        task: TaskId.make(ids.next()),
+        ended: TaskId.make(ids.next()),
+        graph: GraphId.make(ids.next()),
+        agent: ids.next(),
+        key: ApiKeyId.make("aaaaaaaaaaaaaaaa"),
+        artifact: ArtifactId.make(ids.next())
+      }
+      const before = yield* dump
+      for (const [name, { attempt, missing }] of naming) {
+        for (const role of ["admin", "viewer"] as const) {
+          const who = principal(role, { namespace: "stranger" })
+          const foreign = yield* Effect.flip(attempt(things).pipe(as(who)))
+          const absent = yield* Effect.flip(attempt(nothing).pipe(as(who)))
+          if (role === "admin") expect({ name, tag: foreign._tag }).toEqual({ name, tag: missing })
+          expect({ name, said: blind(foreign, things) }).toEqual({ name, said: blind(absent, nothing) })
+        }
+      }
+      expect(yield* dump).toEqual(before)
+    })
+  )
+
+  it.effect("lists nothing of another namespace, and takes no parent, dependency or agent from there", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`insert into namespaces (name) values ('empty') on conflict do nothing`
+      const who = principal("admin", { namespace: "empty" })
+      const things = yield* makeThings.pipe(as(admin))
+      const tasks = yield* Tasks
+      const agents = yield* Agents
+      const keys = yield* ApiKeys
+      const system = yield* System
+      const lists: ReadonlyArray<Effect.Effect<Page<unknown>, { readonly _tag: string }, Principal>> = [
+        tasks.list({}),
+        tasks.list({ graph: things.graph }),
+        tasks.list({ agent: things.agent }),
+        tasks.list({ parent: things.task }),
+        agents.list({}),
+        keys.list({})
+      ]
+      for (const list of lists) expect((yield* list.pipe(as(who))).data).toEqual([])
+      expect(yield* system.status.pipe(as(who))).toMatchObject({
+        namespace: "empty",
+        agents: 0,
+        tasks: { queued: 0, cancelled: 0 }
+      })
+      for (const over of [
+        { parent_id: things.task },
+        { dependencies: [{ task_id: things.task }] },
+        { agent: things.agent }
+      ]) {
+        const refused = yield* Effect.flip(tasks.submit(submitTask({ type: "echo", ...over })).pipe(as(who)))
+        expect(refused).toMatchObject({ _tag: "InvalidInput" })
+        const [item] = yield* tasks.submitBatch([{ type: "echo", ...over }], { atomic: false }).pipe(as(who))
+        expect(item).toMatchObject({ status: 422 })
+      }
+    })
+  )
+})
+
+/** All that the other namespace could have touched. */
+const dump = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql`
+    select (select json_agg(t order by t.id) from tasks t where t.namespace = 'default')::text as tasks,
+      (select json_agg(a order by a.id) from agents a where a.namespace = 'default')::text as agents,
+      (select json_agg(k order by k.id) from api_keys k where k.namespace = 'default')::text as keys,
+      (select count(*)::int from events) as events
+  `
+)
+
+/** A problem without the ids that its asker sent. */
+const blind = (error: object, things: Things) =>
+  Object.values(things).reduce((text: string, id: string) => text.replaceAll(id, "?"), JSON.stringify(error))
