@@ -8,8 +8,9 @@
  * reconciler brings it back. Every start takes the instance over first (a new epoch), so that whatever ran before it,
  * anywhere, is queued again and can record nothing more. An agent whose instance keeps crashing goes to `error`.
  */
-import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Schedule } from "effect"
+import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Metric, Schedule } from "effect"
 import type { AgentId } from "../protocol/Ids.ts"
+import * as Metrics from "../protocol/Metrics.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
 import type { BehaviourServices, Behaviours } from "./Behaviour.ts"
 import * as Instance from "./Instance.ts"
@@ -123,6 +124,7 @@ export class AgentHost extends Context.Service<
           const next = crashed(crashes, clock.currentTimeMillisUnsafe(), restartPolicy)
           crashes = next.crashes
           const message = String(Cause.squash(exit.cause))
+          yield* Metric.update(Metrics.instanceRestarts, 1)
           yield* Effect.logWarning("an instance crashed", message).pipe(
             Effect.annotateLogs({ agent: entry.agentId, instance: entry.index, crashes: crashes.at.length })
           )
@@ -139,6 +141,7 @@ export class AgentHost extends Context.Service<
           .pipe(
             Effect.andThen(bus.notify({ _tag: "AgentChanged", agent: agentId })),
             Effect.andThen(Effect.logError("an agent was quarantined", reason)),
+            Effect.andThen(Metric.update(Metrics.agentsQuarantined, 1)),
             Effect.retry(Schedule.spaced("1 second").pipe(Schedule.upTo({ times: 60 }))),
             Effect.annotateLogs({ agent: agentId }),
             Effect.ignore
@@ -226,18 +229,18 @@ export class AgentHost extends Context.Service<
       )
       yield* sweep
 
-      return AgentHost.of({
-        active: () => hosted.size,
-        load: () => {
-          let running = 0
-          let waiting = 0
-          for (const { handle } of hosted.values()) {
-            running += handle?.running() ?? 0
-            waiting += handle?.waiting() ?? 0
-          }
-          return { running, waiting }
+      const load = () => {
+        let running = 0
+        let waiting = 0
+        for (const { handle } of hosted.values()) {
+          running += handle?.running() ?? 0
+          waiting += handle?.waiting() ?? 0
         }
-      })
+        return { running, waiting }
+      }
+      yield* Metrics.gaugeReads(Metrics.instancesActive, () => hosted.size)
+      yield* Metrics.gaugeReads(Metrics.tasksRunning, () => load().running)
+      return AgentHost.of({ active: () => hosted.size, load })
     })
   )
 }

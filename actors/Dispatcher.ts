@@ -9,6 +9,7 @@ import { Clock, Context, Duration, Effect, Layer, Queue } from "effect"
 import { dispatchTasksMax } from "../protocol/Dispatch.ts"
 import type { AgentId } from "../protocol/Ids.ts"
 import type { TaskPriority } from "../protocol/Task.ts"
+import { withSpanFrom } from "../protocol/TraceContext.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
 import { Bus } from "./ports/Bus.ts"
 import { Ledger, type Ready } from "./ports/Ledger.ts"
@@ -51,6 +52,7 @@ export class Dispatcher extends Context.Service<
         })
         if (orders.length === 0) return
         yield* bus.dispatch(orders)
+        for (const { order } of orders) if (order.trace !== undefined) yield* dispatched(order)
         if (wake.size === 0) return
         for (const [key, at] of woken) if (now - at >= wakeEveryMillis) woken.delete(key)
         yield* bus.notify({ _tag: "Wake", agents: Array.from(wake, ([id, lanes]) => ({ id, lanes: [...lanes] })) })
@@ -61,3 +63,7 @@ export class Dispatcher extends Context.Service<
     })
   )
 }
+
+/** Marks in the submission's trace that its task went out. */
+const dispatched = (order: Ready["order"]) =>
+  withSpanFrom(order.trace, "task.dispatch", { kind: "producer", attributes: { "task.id": order.id } })(Effect.void)

@@ -9,9 +9,10 @@
  * Invariants: at most `max_concurrent_tasks` are claimed and running; a message is acknowledged only once the claim of
  * each of its orders is decided; a fenced instance claims no more. It never writes state except through the ledger.
  */
-import { Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Random, Scope } from "effect"
+import { Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Option, Random, Scope } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
 import type { TaskId } from "../protocol/Ids.ts"
+import * as Metrics from "../protocol/Metrics.ts"
 import type { TaskPriority, TaskProgress } from "../protocol/Task.ts"
 import { withSpanFrom } from "../protocol/TraceContext.ts"
 import * as Attempt from "./Attempt.ts"
@@ -130,10 +131,12 @@ export const run = Effect.fnUntraced(function* (input: {
   let lastActive = clock.currentTimeMillisUnsafe()
   let lastDelivery = 0
   let backlogWanted = true
+  /** A claim failed, so its outcome is not known: nothing more is claimed until that is settled. */
+  let doubtful = false
   let crashes = noCrashes
 
   const concurrency = () => current.agent.configuration.max_concurrent_tasks ?? Routing.defaults.concurrentTasks
-  const free = () => (stopping ? 0 : concurrency() - running.size - claiming)
+  const free = () => (stopping || doubtful ? 0 : concurrency() - running.size - claiming)
   const finish = (end: InstanceEnd) => Deferred.doneUnsafe(ended, Effect.succeed(end))
 
   // --- the behaviour, by version of the definition
@@ -234,19 +237,35 @@ export const run = Effect.fnUntraced(function* (input: {
               if (fenced) finish({ _tag: "Fenced" })
               changed.openUnsafe()
             }),
-          // Postgres is away. The orders are still queued there: let them go and ask for them again.
+          // Postgres is away, and whether the claim was committed is not known. Orders that were not won are still
+          // queued there and will be asked for again; what was won must not run for ever without anybody running it.
           onFailure: () =>
-            Effect.andThen(
-              Effect.sleep("500 millis"),
-              Effect.sync(() => {
-                claiming -= held.length
-                for (const { decided } of held) decided()
-                backlogWanted = true
-                changed.openUnsafe()
-              })
-            )
+            Effect.suspend(() => {
+              claiming -= held.length
+              for (const { decided } of held) decided()
+              const first = !doubtful
+              doubtful = true
+              return first ? settleDoubt : Effect.void
+            })
         })
       )
+
+  /** Gives back what runs under this slot without a fiber of ours. Nothing is claimed meanwhile, so none is mistaken. */
+  const settleDoubt: Effect.Effect<void> = Effect.gen(function* () {
+    while (doubtful && !Deferred.isDoneUnsafe(ended)) {
+      yield* Effect.sleep("500 millis")
+      if (claiming > 0) continue
+      const strays = yield* Effect.option(ledger.strays(slot, [...running.keys()]))
+      if (Option.isNone(strays)) continue
+      yield* Effect.forEach(strays.value, (task) => Effect.ignore(ledger.settle(slot, task, { _tag: "Released" })), {
+        concurrency: "unbounded",
+        discard: true
+      })
+      doubtful = false
+      backlogWanted = true
+      changed.openUnsafe()
+    }
+  })
 
   const start = (order: TaskOrder, claimed: Claimed) => {
     const generation = current
@@ -286,7 +305,9 @@ export const run = Effect.fnUntraced(function* (input: {
             order,
             chance: yield* Random.next
           })
-          yield* Effect.ignore(ledger.settle(slot, task, settlement))
+          Metrics.taskRunSeconds.updateUnsafe(executionMillis / 1_000, context)
+          const settled = Effect.ignore(ledger.settle(slot, task, settlement))
+          yield* order.trace === undefined ? settled : Effect.withSpan(settled, "task.settle")
         }
         running.delete(task.id)
         generation.attempts--

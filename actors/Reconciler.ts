@@ -10,8 +10,9 @@
  *
  * Each loop is silent when it did nothing, and goes again at once when its batch was full.
  */
-import { Context, Duration, Effect, Layer } from "effect"
+import { Context, Duration, Effect, Layer, Metric } from "effect"
 import type { Namespace, TaskType } from "../protocol/Ids.ts"
+import * as Metrics from "../protocol/Metrics.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
 import { AgentStore } from "./ports/AgentStore.ts"
 import { Bus } from "./ports/Bus.ts"
@@ -57,6 +58,7 @@ export const layer = Layer.effectDiscard(
         `reconciler/${name}`,
         sweep.pipe(
           Effect.catchCause((cause) => Effect.as(Effect.logDebug(`reconciler ${name} could not sweep`, cause), 0)),
+          Effect.tap((swept) => (swept > 0 ? Metric.update(Metrics.reconciled({ kind: name }), swept) : Effect.void)),
           Effect.flatMap((swept) => (swept >= limits.batch ? Effect.yieldNow : Effect.sleep(every))),
           Effect.forever
         )

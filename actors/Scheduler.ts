@@ -6,10 +6,11 @@
  * While its transactions are in flight the mailbox gathers, and the next one takes all that is there: one fsync serves
  * many submissions. Invariant: an answer follows its COMMIT. A full mailbox refuses before anything is stored.
  */
-import { Clock, Context, Deferred, Effect, Layer, Queue, Result } from "effect"
+import { Clock, Context, Deferred, Duration, Effect, Layer, Metric, Queue, Result } from "effect"
 import { Digest } from "effect/crypto"
 import { GraphId, type Namespace, TaskId } from "../protocol/Ids.ts"
 import * as Limits from "../protocol/Limits.ts"
+import * as Metrics from "../protocol/Metrics.ts"
 import { Principal } from "../protocol/Permission.ts"
 import { invalidField, Overloaded, TooLarge, type Unavailable } from "../protocol/Problem.ts"
 import type { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask } from "../protocol/Task.ts"
@@ -76,6 +77,7 @@ export class Scheduler extends Context.Service<
       const limits = yield* SchedulerLimits
       const mailbox = yield* Queue.unbounded<Submission>()
       let waitingTasks = 0
+      yield* Metrics.gaugeReads(Metrics.schedulerMailboxDepth, () => waitingTasks)
 
       // --- the actor
 
@@ -197,28 +199,42 @@ export class Scheduler extends Context.Service<
         return digest.digestHex(Digest.sha256, new TextEncoder().encode(JSON.stringify(rest)))
       }
 
+      /** With its time from here to COMMIT taken, and as a span where the request is traced. */
+      const measured = <A, E>(trace: string | undefined, accepting: Effect.Effect<A, E>) => {
+        const timed = Effect.trackDuration(accepting, Metrics.acceptSeconds, Duration.toSeconds)
+        return trace === undefined ? timed : Effect.withSpan(timed, "task.accept")
+      }
+
+      const refused = <E extends { readonly _tag: string }>(problem: E) =>
+        Metric.update(Metrics.submissionsRefused({ reason: problem._tag }), 1)
+
       const submit: Scheduler["Service"]["submit"] = Effect.fnUntraced(function* (commands, options) {
         const principal = yield* Principal
         const trace = yield* currentTraceparent
         const routes = yield* Effect.forEach(commands, (command) =>
           route(command, { id: newTaskId(ids), principal, trace, retryOf: options?.retryOf, graph: undefined })
         )
-        if (options?.atomic === true) {
-          const refused = routes.find(Result.isFailure)
-          if (refused !== undefined) return commands.map(() => Result.fail(refused.failure))
+        const first = options?.atomic === true ? routes.find(Result.isFailure) : undefined
+        if (first !== undefined) {
+          yield* refused(first.failure)
+          return commands.map(() => Result.fail(first.failure))
         }
         const accepted = routes.filter(Result.isSuccess).map((result) => result.success)
-        const outcomes =
-          options?.atomic === true ? yield* acceptAtomically(accepted, undefined) : yield* accept(accepted)
+        const outcomes = yield* measured(
+          trace,
+          options?.atomic === true ? acceptAtomically(accepted, undefined) : accept(accepted)
+        )
         let next = 0
-        return routes.map((result) => {
+        const answers = routes.map((result): Result.Result<AcceptedTask, Refusal> => {
           if (Result.isFailure(result)) return Result.fail(result.failure)
           const outcome = outcomes[next++]
           return outcome === undefined
             ? Result.fail(invalidField("", "was not answered"))
             : answerOf(result.success, outcome)
         })
-      })
+        for (const answer of answers) if (Result.isFailure(answer)) yield* refused(answer.failure)
+        return answers
+      }, Effect.tapError(refused))
 
       const acceptAtomically = (routed: ReadonlyArray<Routed>, graph: NewGraph | undefined) =>
         ledger
@@ -260,15 +276,14 @@ export class Scheduler extends Context.Service<
           if (Result.isFailure(result)) return yield* within(`tasks.${key}`, result.failure)
           all.push(result.success)
         }
-        const outcomes = yield* acceptAtomically(all, {
-          id,
-          namespace: principal.namespace,
-          name: command.name,
-          idempotency:
-            command.idempotency_key === undefined
-              ? undefined
-              : { key: command.idempotency_key, fingerprint: yield* fingerprint(command) }
-        })
+        const idempotency =
+          command.idempotency_key === undefined
+            ? undefined
+            : { key: command.idempotency_key, fingerprint: yield* fingerprint(command) }
+        const outcomes = yield* measured(
+          trace,
+          acceptAtomically(all, { id, namespace: principal.namespace, name: command.name, idempotency })
+        )
         const first = outcomes[0]
         if (first?._tag === "Existing") {
           if (!first.same) return yield* mismatch(command.idempotency_key ?? "")
@@ -286,7 +301,7 @@ export class Scheduler extends Context.Service<
           duplicate: false,
           tasks: Object.fromEntries(taskIds)
         }
-      })
+      }, Effect.tapError(refused))
 
       return Scheduler.of({ submit, submitGraph })
     })

@@ -5,7 +5,7 @@
  * Who makes the change updates the metric (`Metric.update(Metrics.tasksAccepted, 1)`); `src/observability/` publishes
  * them. Label values come from closed sets: no ids, no names of tenants.
  */
-import { Metric } from "effect"
+import { Effect, Metric, type Scope } from "effect"
 
 /** One line of the catalogue. */
 export interface MetricEntry {
@@ -67,6 +67,21 @@ const gauge = (name: string, definition: Definition<never>) => single(gauges(nam
 const histogram = (name: string, boundaries: ReadonlyArray<number>, definition: Definition<never>) =>
   single(histograms(name, boundaries, definition)({}))
 
+/** Has a gauge ask for its value when somebody reads it, for as long as the scope is open. */
+export const gaugeReads = (gauge: Metric.Gauge<number>, read: () => number): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.asVoid(
+    Effect.acquireRelease(
+      Effect.map(Effect.context<never>(), (context) =>
+        Metric.registerUnsafe(gauge, context, {
+          get: () => ({ value: read() }),
+          update: () => undefined,
+          modify: () => undefined
+        })
+      ),
+      (registration) => Effect.sync(() => registration.remove())
+    )
+  )
+
 // Accepting
 
 export const tasksAccepted = counter("datamcp_tasks_accepted_total", {
@@ -74,9 +89,9 @@ export const tasksAccepted = counter("datamcp_tasks_accepted_total", {
   help: "Tasks whose acceptance this node committed"
 })
 export const submissionsRefused = counters("datamcp_submissions_refused_total", {
-  unit: "submissions",
+  unit: "tasks",
   labels: ["reason"],
-  help: "Submissions refused before they were accepted, by the slug of the problem's type"
+  help: "Tasks refused by the scheduler, by problem: InvalidInput, TooLarge, IdempotencyMismatch, Overloaded, Unavailable"
 })
 export const acceptSeconds = histogram("datamcp_accept_seconds", secondsBoundaries, {
   unit: "seconds",
@@ -98,11 +113,6 @@ export const ledgerBatchSize = histograms("datamcp_ledger_batch_size", sizeBound
   unit: "changes",
   labels: ["operation"],
   help: "Changes gathered into one transaction of the ledger"
-})
-export const ledgerQueueDepth = gauges("datamcp_ledger_queue_depth", {
-  unit: "changes",
-  labels: ["operation"],
-  help: "Changes that wait for the ledger's next transaction"
 })
 export const tasksClaimed = counter("datamcp_tasks_claimed_total", {
   unit: "tasks",

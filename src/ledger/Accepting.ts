@@ -46,6 +46,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
               key: options.graph.idempotency?.key,
               fingerprint: options.graph.idempotency?.fingerprint
             })
+      yield* Metric.update(Metrics.ledgerBatchSize({ operation: "accept" }), tasks.length)
       const answers = yield* commit<AcceptRow>(
         "accept",
         () =>

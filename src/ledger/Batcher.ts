@@ -19,6 +19,8 @@ export interface BatcherOptions<A, B, E> {
   readonly waitingMax: number
   /** Answers a batch, in the order of its requests. */
   readonly flush: (batch: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<B>, E>
+  /** Told the size of each batch. */
+  readonly onBatch: (size: number) => Effect.Effect<void>
   /** Whether a failed batch may succeed without one of its requests. */
   readonly isRefusal: (error: E) => boolean
 }
@@ -78,9 +80,15 @@ export const make = <A, B, E>(
       return batch
     })
 
-    yield* Effect.replicateEffect(Effect.forkScoped(Effect.forever(Effect.flatMap(gather, answer))), options.workers, {
-      discard: true
-    })
+    yield* Effect.replicateEffect(
+      Effect.forkScoped(
+        Effect.forever(Effect.flatMap(gather, (batch) => Effect.andThen(options.onBatch(batch.length), answer(batch))))
+      ),
+      options.workers,
+      {
+        discard: true
+      }
+    )
 
     return (request) =>
       Effect.suspend(() => {

@@ -78,7 +78,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       return answers
     })
 
-  const claimBatched = yield* batch((entry: Wanted) => 100 * entry.orders.length, claimBatch)
+  const claimBatched = yield* batch("claim", (entry: Wanted) => 100 * entry.orders.length, claimBatch)
   const claim: Ledger["Service"]["claim"] = (slot, orders) => refusedIsDefect(claimBatched({ slot, orders }))
   return claim
 })

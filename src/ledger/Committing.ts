@@ -5,7 +5,7 @@
  * A commit whose answer is lost is unknown: the same batch is sent again marked as repetition. Ids, attempts and epochs
  * make it find what the first one did, and the row locks make it wait for a first one that is still under way.
  */
-import { Context, Duration, Effect, Queue, Schedule } from "effect"
+import { Context, Duration, Effect, Metric, Queue, Schedule } from "effect"
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
 import { Bus } from "../../actors/ports/Bus.ts"
@@ -133,6 +133,7 @@ export const make = (node: NodeName) =>
 
     /** Groups requests of a kind; see `Batcher`. */
     const batch = <A, B>(
+      operation: string,
       bytesOf: (request: A) => number,
       flush: (requests: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<B>, CommitError>
     ) =>
@@ -143,6 +144,7 @@ export const make = (node: NodeName) =>
         waitingMax: limits.waitingMax,
         bytesOf,
         flush,
+        onBatch: (size) => Metric.update(Metrics.ledgerBatchSize({ operation }), size),
         isRefusal: (error) => error._tag === "StatementRefused"
       })
 

@@ -73,7 +73,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       return endings.map(({ task }) => ({ recorded: recorded.has(task.id) }))
     })
 
-  const settleBatched = yield* batch((ending: Ending) => TaskRows.bytesOfEnd(ending.end), settleBatch)
+  const settleBatched = yield* batch("settle", (ending: Ending) => TaskRows.bytesOfEnd(ending.end), settleBatch)
   const settle: Ledger["Service"]["settle"] = (slot, task, end) =>
     settleBatched({ slot, task, end }).pipe(
       // An end that Postgres will not store (an invalid character, say) must not keep its task running for ever.
@@ -83,6 +83,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
     )
 
   const progressBatched = yield* batch(
+    "progress",
     (_: { readonly slot: Slot; readonly task: RunningTask; readonly progress: TaskProgress }) => 300,
     (reports) =>
       Effect.gen(function* () {
