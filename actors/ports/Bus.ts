@@ -12,7 +12,11 @@ import type { TaskPriority } from "../../protocol/Task.ts"
 export class BusUnavailable extends Schema.TaggedError<BusUnavailable>()("BusUnavailable", {
   operation: Schema.String,
   cause: Schema.Defect()
-}) {}
+}) {
+  override get message() {
+    return `the bus cannot ${this.operation}: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+  }
+}
 
 /** One dispatch message in the hands of an instance. */
 export interface Delivery {

@@ -75,7 +75,7 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], onRefuse
   /** False when it can never be sent: it is larger than the server takes. */
   const send = (entry: InFlight): boolean => {
     const { headers, message, reply } = entry
-    if (!nats.connected()) return true
+    if (!nats.ready()) return true
     if (entry.tries > 0) Metrics.dispatchRepeated.updateUnsafe(1, context)
     entry.dueAt = tick + ackTicks * 2 ** entry.tries
     entry.tries++

@@ -22,14 +22,11 @@ export const EventLimits = Context.Reference<{
   readonly messageBytesMax: number
   /** Bytes kept while the connection is down, to be sent once it is up. */
   readonly keptBytesMax: number
-  /** Bytes sent that the server has not been seen to take. */
-  readonly unseenBytesMax: number
 }>("datamcp/bus/EventLimits", {
   defaultValue: () => ({
     eventsMax: 250,
     messageBytesMax: 512 * 1024,
-    keptBytesMax: 4 * 1024 * 1024,
-    unseenBytesMax: 16 * 1024 * 1024
+    keptBytesMax: 4 * 1024 * 1024
   })
 })
 
@@ -47,36 +44,18 @@ interface Outgoing {
   readonly events: number
 }
 
-/** Bytes sent after which the server is asked whether it has them. */
-const flushEveryBytes = 256 * 1024
-
 /** Keeps and sends while the scope is open. */
 export const make = Effect.fnUntraced(function* (nats: Nats["Service"], evidence: Evidence) {
   const limits = yield* EventLimits
   const context = yield* Effect.context<never>()
   let kept: Array<Outgoing> = []
   let keptBytes = 0
-  let unseenBytes = 0
-  let flushing = false
 
   const drop = () => Metrics.busDropped({ kind: "event" }).updateUnsafe(1, context)
 
   const send = (message: Outgoing) => {
-    if (unseenBytes > limits.unseenBytesMax || !nats.publish(message.subject, message.text)) return drop()
+    if (!nats.publish(message.subject, message.text)) return drop()
     Metrics.busEventsPublished.updateUnsafe(message.events, context)
-    unseenBytes += message.text.length
-    if (unseenBytes > flushEveryBytes && !flushing) flush()
-  }
-
-  const flush = () => {
-    const sent = unseenBytes
-    flushing = true
-    const seen = (bytes: number) => () => {
-      flushing = false
-      unseenBytes = Math.max(0, unseenBytes - bytes)
-    }
-    // It rejects when the connection is lost, and everything under way with it.
-    nats.connection.flush().then(seen(sent), seen(Number.POSITIVE_INFINITY))
   }
 
   const keep = (message: Outgoing) => {

@@ -60,12 +60,12 @@ export const make = Effect.gen(function* () {
   return {
     undecodable: ({ kind, ...last }) => {
       Metrics.busUndecodable({ kind }).updateUnsafe(1, context)
-      add(`a ${kind} message could not be understood`, `message ${kind}`, last)
+      add(`a message of kind ${kind} could not be understood`, `message ${kind}`, last)
     },
     guard: (kind, handler) => {
       const result = Result.try(handler)
       if (Result.isFailure(result))
-        add(`a handler of ${kind} messages threw`, `handler ${kind}`, { error: String(result.failure) })
+        add(`a handler of messages of kind ${kind} threw`, `handler ${kind}`, { error: String(result.failure) })
       return Result.isSuccess(result)
     }
   } satisfies Evidence

@@ -2,10 +2,12 @@
  * Owns the one connection of this process to NATS: made at start within a bound, made again for ever after, drained at
  * the end. Only `src/bus/` and `src/nats/` see it.
  *
- * Invariant: nothing here grows while the server is away. The client itself keeps what is published then, without
- * bound; so everybody publishes through `publish`, which refuses while the connection is down.
+ * Invariant: nothing grows while the server is away or slow. The client itself keeps what is published then, without
+ * bound; so everybody publishes through `publish`, which refuses while the connection is down and while too many bytes
+ * are on their way that the server has not been seen to take.
  */
 import { readFile } from "node:fs/promises"
+import { Socket } from "node:net"
 import { type JetStreamClient, type JetStreamManager, jetstream, jetstreamManager } from "@nats-io/jetstream"
 import {
   AuthorizationError,
@@ -22,6 +24,7 @@ import {
   Effect,
   Layer,
   Metric,
+  Predicate,
   Redacted,
   Result,
   Schedule,
@@ -29,6 +32,7 @@ import {
   type Scope,
   Stream
 } from "effect"
+import { BusUnavailable } from "../../actors/ports/Bus.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { NatsAccess } from "../config.ts"
 
@@ -44,11 +48,17 @@ export const NatsLimits = Context.Reference<{
   readonly drainPatience: Duration.Duration
   /** How long one request to JetStream may take. */
   readonly requestPatience: Duration.Duration
+  /** How often the server is asked whether it is there; after two questions without answer the connection is given up. */
+  readonly pingEvery: Duration.Duration
+  /** Bytes published that the server has not been seen to take. */
+  readonly unseenBytesMax: number
 }>("datamcp/bus/NatsLimits", {
   defaultValue: () => ({
     connectPatience: Duration.seconds(10),
     drainPatience: Duration.seconds(2),
-    requestPatience: Duration.seconds(5)
+    requestPatience: Duration.seconds(5),
+    pingEvery: Duration.seconds(5),
+    unseenBytesMax: 16 * 1024 * 1024
   })
 })
 
@@ -72,12 +82,19 @@ export class Nats extends Context.Service<
     readonly connection: NatsConnection
     readonly jetstream: JetStreamClient
     readonly manager: JetStreamManager
-    /** False from the moment a loss is noticed (at most 15 s after it, when no end of the connection says so). */
+    /** False from the moment a loss is noticed: at most three times `pingEvery` after it. */
     readonly connected: () => boolean
-    /** Hands a message to the connection. False, and nothing is sent, while it is down or when it is too large. */
+    /** Connected, and the server keeps up. */
+    readonly ready: () => boolean
+    /** Hands a message to the connection. False, and nothing is sent, while not `ready` or when it is too large. */
     readonly publish: (subject: string, payload: string | Uint8Array, options?: PublishOptions) => boolean
     /** Calls back after the connection was lost (false) or made again (true). The handler must not throw or block. */
     readonly onConnection: (handler: (connected: boolean) => void) => Effect.Effect<void, never, Scope.Scope>
+    /**
+     * A request to JetStream. Fails at once while the connection is down and when it is lost meanwhile: the client
+     * would wait for an answer that cannot come.
+     */
+    readonly request: <A>(operation: string, request: () => Promise<A>) => Effect.Effect<A, BusUnavailable>
     /** Waits until the server has seen all that was sent before, at most a second. */
     readonly flushed: Effect.Effect<void>
   }
@@ -90,9 +107,11 @@ const make = Effect.fnUntraced(function* (options: NatsOptions) {
   const context = yield* Effect.context<never>()
   const handlers = new Set<(connected: boolean) => void>()
   let connected = true
+  let unseenBytes = 0
+  let flushing = false
 
   const connection = yield* Effect.acquireRelease(
-    open(options, limits.connectPatience),
+    open(options, limits),
     (opened) => close(opened, connected, limits.drainPatience),
     { interruptible: true }
   )
@@ -103,11 +122,22 @@ const make = Effect.fnUntraced(function* (options: NatsOptions) {
   )
 
   const change = (next: boolean) => {
+    if (connected === next) return
     connected = next
+    unseenBytes = 0
     Metrics.busConnected.updateUnsafe(next ? 1 : 0, context)
     for (const handler of handlers) handler(next)
   }
   Metrics.busConnected.updateUnsafe(1, context)
+
+  /** Ends when the connection is lost. */
+  const lost = Effect.callback<void>((resume) => {
+    const handler = (next: boolean) => {
+      if (!next) resume(Effect.void)
+    }
+    handlers.add(handler)
+    return Effect.sync(() => handlers.delete(handler))
+  })
 
   const heard = Effect.fnUntraced(function* (status: Status) {
     switch (status.type) {
@@ -117,14 +147,16 @@ const make = Effect.fnUntraced(function* (options: NatsOptions) {
         return yield* Effect.logWarning("the connection to NATS is lost").pipe(
           Effect.annotateLogs({ server: status.server })
         )
+      case "staleConnection":
+        change(false)
+        cut(connection)
+        return yield* Effect.logWarning("NATS does not answer; the connection is given up")
       case "reconnect":
         change(true)
         yield* Metric.update(Metrics.busReconnects, 1)
         return yield* Effect.logInfo("connected to NATS again").pipe(Effect.annotateLogs({ server: status.server }))
       case "error":
         return yield* Effect.logError("NATS reports an error", status.error.message)
-      case "staleConnection":
-        return yield* Effect.logWarning("NATS does not answer; the connection is given up")
       case "ldm":
         return yield* Effect.logInfo("this server of NATS is about to stop").pipe(
           Effect.annotateLogs({ server: status.server })
@@ -140,17 +172,38 @@ const make = Effect.fnUntraced(function* (options: NatsOptions) {
   })
   yield* Stream.fromAsyncIterable(connection.status(), (cause) => cause).pipe(
     Stream.runForEach(heard),
-    Effect.catchCause((cause) => Effect.logError("the state of the connection to NATS is no longer known", cause)),
+    Effect.ignore,
     Effect.forkScoped({ startImmediately: true })
   )
+
+  const ready = () => connected && unseenBytes <= limits.unseenBytesMax
+
+  /** Asks the server now and then whether it has what was sent; the question is a PING behind it. */
+  const count = (bytes: number) => {
+    unseenBytes += bytes
+    if (flushing || unseenBytes < flushEveryBytes) return
+    const asked = unseenBytes
+    const answered = () => {
+      flushing = false
+      unseenBytes = Math.max(0, unseenBytes - asked)
+    }
+    flushing = true
+    // It rejects when the connection is lost, and all that was under way with it.
+    connection.flush().then(answered, answered)
+  }
 
   return Nats.of({
     connection,
     jetstream: jetstream(connection, { timeout: Duration.toMillis(limits.requestPatience) }),
     manager,
     connected: () => connected,
-    publish: (subject, payload, publishOptions) =>
-      connected && Result.isSuccess(Result.try(() => connection.publish(subject, payload, publishOptions))),
+    ready,
+    publish: (subject, payload, publishOptions) => {
+      if (!ready()) return false
+      const published = Result.try(() => connection.publish(subject, payload, publishOptions))
+      if (Result.isSuccess(published)) count(payload.length)
+      return Result.isSuccess(published)
+    },
     onConnection: (handler) =>
       Effect.asVoid(
         Effect.acquireRelease(
@@ -158,6 +211,17 @@ const make = Effect.fnUntraced(function* (options: NatsOptions) {
           () => Effect.sync(() => handlers.delete(handler))
         )
       ),
+    request: (operation, request) => {
+      const fail = (cause: unknown) => new BusUnavailable({ operation, cause })
+      return Effect.suspend(() =>
+        connected
+          ? Effect.raceFirst(
+              Effect.tryPromise({ try: request, catch: fail }),
+              Effect.flatMap(lost, () => fail(notConnected))
+            )
+          : fail(notConnected)
+      )
+    },
     flushed: Effect.suspend(() => (connected ? Effect.tryPromise(() => connection.flush()) : Effect.void)).pipe(
       Effect.timeoutOption("1 second"),
       Effect.ignore
@@ -165,10 +229,33 @@ const make = Effect.fnUntraced(function* (options: NatsOptions) {
   })
 })
 
+/** Bytes sent after which the server is asked whether it has them. */
+const flushEveryBytes = 256 * 1024
+
+/**
+ * Ends the socket of a connection that does not answer. The client itself first waits until all that it has written is
+ * taken, which a frozen or unreachable server does not do, and would not try another server before. It offers no way to
+ * its socket; where a later version keeps it elsewhere, we wait as long as the client does.
+ */
+const cut = (connection: unknown) => {
+  const inside = (holder: unknown, name: string) => (Predicate.hasProperty(holder, name) ? holder[name] : undefined)
+  const socket = inside(inside(inside(connection, "protocol"), "transport"), "socket")
+  if (socket instanceof Socket) socket.destroy()
+}
+
+const notConnected = new Error("not connected to NATS")
+
 /** Tries all servers in turn until `patience` has passed. Wrong credentials are told at once. */
-const open = (options: NatsOptions, patience: Duration.Duration) =>
+const open = (
+  options: NatsOptions,
+  limits: { readonly connectPatience: Duration.Duration; readonly pingEvery: Duration.Duration }
+) =>
   Effect.gen(function* () {
-    const client = yield* clientOptions(options)
+    const client = {
+      ...(yield* clientOptions(options)),
+      pingInterval: Duration.toMillis(limits.pingEvery),
+      maxPingOut: 2
+    }
     return yield* Effect.tryPromise({
       try: async (signal) => {
         const opened = await connect(client)
@@ -183,7 +270,10 @@ const open = (options: NatsOptions, patience: Duration.Duration) =>
         })
     }).pipe(
       Effect.retry({
-        schedule: Schedule.max([Schedule.spaced("250 millis").pipe(Schedule.jittered), Schedule.during(patience)]),
+        schedule: Schedule.max([
+          Schedule.spaced("250 millis").pipe(Schedule.jittered),
+          Schedule.during(limits.connectPatience)
+        ]),
         while: (error) => !error.refused
       })
     )
@@ -201,8 +291,6 @@ const clientOptions = Effect.fnUntraced(function* (options: NatsOptions) {
     reconnectJitter: 500,
     reconnectJitterTLS: 500,
     ignoreAuthErrorAbort: true,
-    pingInterval: 5_000,
-    maxPingOut: 2,
     noAsyncTraces: true,
     ...(options.tls ? { tls: {} } : {})
   }

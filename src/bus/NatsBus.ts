@@ -10,7 +10,7 @@
  */
 import { AckPolicy, type ConsumerConfig, DeliverPolicy, JetStreamApiCodes, JetStreamApiError } from "@nats-io/jetstream"
 import { nanos } from "@nats-io/transport-node"
-import { Effect, Layer, Queue, Result, Semaphore } from "effect"
+import { Context, Duration, Effect, Layer, Queue, Result, Semaphore } from "effect"
 import { Bus } from "../../actors/ports/Bus.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import * as Subjects from "../../protocol/Subjects.ts"
@@ -21,12 +21,28 @@ import * as Evidence from "./Evidence.ts"
 import { Nats } from "./Nats.ts"
 import * as Notices from "./Notices.ts"
 import * as PullConsumer from "./PullConsumer.ts"
-import { attempt, isApiError, Streams } from "./Streams.ts"
+import { isApiError, Streams } from "./Streams.ts"
 
-/** Consumers that are being made at a time: after a restart of the server all of them are, at 1 ms of it each. */
-const consumersAtATime = 8
+export const ConsumerLimits = Context.Reference<{
+  /** Time after which the server delivers an unacknowledged message again. */
+  readonly ackWait: Duration.Duration
+  /** Unacknowledged messages of one lane, all instances together. */
+  readonly unacknowledgedMax: number
+  /** Time without any consumer after which the server forgets a lane's; its messages stay. */
+  readonly forgottenAfter: Duration.Duration
+  /** Consumers that are being made at a time: after a restart of the server all of them are, at 1 ms of it each. */
+  readonly madeAtATime: number
+}>("datamcp/bus/ConsumerLimits", {
+  defaultValue: () => ({
+    ackWait: Duration.seconds(30),
+    unacknowledgedMax: 5_000,
+    forgottenAfter: Duration.minutes(5),
+    madeAtATime: 8
+  })
+})
 
 const make = Effect.gen(function* () {
+  const limits = yield* ConsumerLimits
   const nats = yield* Nats
   const streams = yield* Streams
   const context = yield* Effect.context<never>()
@@ -55,12 +71,12 @@ const make = Effect.gen(function* () {
   })
   yield* Effect.forkScoped(Effect.forever(heal))
 
-  const making = yield* Semaphore.make(consumersAtATime)
+  const making = yield* Semaphore.make(limits.madeAtATime)
   const ensureConsumer = Effect.fnUntraced(function* (
     config: Partial<ConsumerConfig> & { readonly durable_name: string }
   ) {
     const consumers = nats.manager.consumers
-    const add = attempt("make consumer", () => consumers.add(Subjects.dispatchStream, config))
+    const add = nats.request("make consumer", () => consumers.add(Subjects.dispatchStream, config))
     yield* add.pipe(
       Effect.catchIf(
         (error) => isApiError(error.cause, JetStreamApiCodes.StreamNotFound),
@@ -70,12 +86,14 @@ const make = Effect.gen(function* () {
       Effect.catchIf(
         (error) => isApiError(error.cause, ...consumerExists),
         () =>
-          attempt("update consumer", () => consumers.update(Subjects.dispatchStream, config.durable_name, config)).pipe(
-            Effect.catchIf(
-              (error) => error.cause instanceof JetStreamApiError,
-              (error) => Effect.logDebug(`consumer ${config.durable_name} is used as it is`, error)
+          nats
+            .request("update consumer", () => consumers.update(Subjects.dispatchStream, config.durable_name, config))
+            .pipe(
+              Effect.catchIf(
+                (error) => error.cause instanceof JetStreamApiError,
+                (error) => Effect.logDebug(`consumer ${config.durable_name} is used as it is`, error)
+              )
             )
-          )
       )
     )
   }, making.withPermits(1))
@@ -108,7 +126,7 @@ const make = Effect.gen(function* () {
       if (!evidence.guard("dispatch", () => onDelivery({ orders, ack, working }))) message.release(5_000)
     }
 
-    yield* ensureConsumer(consumerConfig(consumer, subject))
+    yield* ensureConsumer({ ...consumerConfig(limits), durable_name: consumer, filter_subject: subject })
     return yield* PullConsumer.pull(nats, { stream: Subjects.dispatchStream, consumer, prefetch, onMessage })
   })
 
@@ -130,18 +148,18 @@ const make = Effect.gen(function* () {
 const consumerExists = [10_013, 10_105, 10_148]
 
 /** In memory, because a file per consumer costs the stream its speed; a lost one is made again from the stream. */
-const consumerConfig = (name: string, subject: string) => ({
-  durable_name: name,
-  filter_subject: subject,
+const consumerConfig = (limits: {
+  readonly ackWait: Duration.Duration
+  readonly unacknowledgedMax: number
+  readonly forgottenAfter: Duration.Duration
+}) => ({
   ack_policy: AckPolicy.Explicit,
   deliver_policy: DeliverPolicy.All,
-  ack_wait: nanos(30_000),
+  ack_wait: nanos(Duration.toMillis(limits.ackWait)),
   max_deliver: -1,
-  // All instances together.
-  max_ack_pending: 5_000,
+  max_ack_pending: limits.unacknowledgedMax,
   mem_storage: true,
-  // Nobody deletes it: it goes when its agent has hibernated for so long.
-  inactive_threshold: nanos(300_000)
+  inactive_threshold: nanos(Duration.toMillis(limits.forgottenAfter))
 })
 
 /** Needs the connection. Fails when the streams cannot be made. */

@@ -11,10 +11,10 @@
  */
 import { JetStreamApiCodes } from "@nats-io/jetstream"
 import { createInbox, type Msg, nanos, type Subscription } from "@nats-io/transport-node"
-import { Clock, Deferred, Duration, Effect, Queue } from "effect"
+import { Clock, Deferred, Duration, Effect, Queue, Result } from "effect"
 import { BusUnavailable } from "../../actors/ports/Bus.ts"
 import type { Nats } from "./Nats.ts"
-import { attempt, isApiError } from "./Streams.ts"
+import { isApiError } from "./Streams.ts"
 
 /** A message in our hands. Every function may be called at any time and does nothing once the message is settled. */
 export interface HeldMessage {
@@ -45,6 +45,9 @@ const expiresMillis = 30_000
 const heartbeatMillis = 5_000
 /** Two heartbeats and a half. */
 const silenceMillis = 12_500
+
+/** Times that JetStream may fail to answer before the consumer is given up. */
+const lookUpsMax = 5
 
 const encoder = new TextEncoder()
 const acknowledgement = encoder.encode("+ACK")
@@ -157,7 +160,7 @@ export const pull = Effect.fnUntraced(function* (nats: Nats["Service"], options:
     return drain(old)
   })
 
-  const lookUp = attempt("look for consumer", () => nats.manager.consumers.info(options.stream, options.consumer))
+  const lookUp = nats.request("look for consumer", () => nats.manager.consumers.info(options.stream, options.consumer))
 
   const watch = Effect.gen(function* () {
     let failures = 0
@@ -165,19 +168,17 @@ export const pull = Effect.fnUntraced(function* (nats: Nats["Service"], options:
       const doubt = yield* Effect.timeoutOption(Queue.take(doubts), Duration.millis(heartbeatMillis))
       const silent = asked > 0 && now() - heardAt > silenceMillis
       if (!nats.connected() || (doubt._tag === "None" && !silent)) continue
-      const found = yield* Effect.exit(lookUp)
-      if (found._tag === "Success") {
+      const found = yield* Effect.result(lookUp)
+      if (Result.isSuccess(found)) {
         failures = 0
         yield* askAnew
         // Whatever is wrong, it is not asked about more often than this.
         yield* Effect.sleep("250 millis")
-        continue
+      } else if (nats.connected()) {
+        if (isGone(found.failure) || ++failures >= lookUpsMax) return yield* found.failure
+        yield* Effect.sleep(Duration.millis(100 * 2 ** failures))
+        Queue.offerUnsafe(doubts, "doubt")
       }
-      const error = found.cause.reasons.find((reason) => reason._tag === "Fail")?.error
-      const missing = isApiError(error?.cause, JetStreamApiCodes.ConsumerNotFound, JetStreamApiCodes.StreamNotFound)
-      if (error !== undefined && (missing || ++failures >= 5)) return yield* error
-      yield* Effect.sleep(Duration.millis(250 * 2 ** failures))
-      Queue.offerUnsafe(doubts, "doubt")
     }
   })
 
@@ -193,6 +194,9 @@ export const pull = Effect.fnUntraced(function* (nats: Nats["Service"], options:
   )
   return yield* Effect.raceFirst(Deferred.await(gone), watch)
 }, Effect.scoped)
+
+const isGone = (error: BusUnavailable) =>
+  isApiError(error.cause, JetStreamApiCodes.ConsumerNotFound, JetStreamApiCodes.StreamNotFound)
 
 /**
  * Deliveries and stream sequence of a message, from the subject that its acknowledgement goes to:

@@ -79,6 +79,9 @@ export class Streams extends Context.Service<
     Effect.gen(function* () {
       const nats = yield* Nats
       const scope = yield* Effect.scope
+      if (nats.connection.info?.jetstream !== true) {
+        return yield* unavailable("make its streams", new Error("JetStream is off; start nats-server with -js"))
+      }
       yield* Effect.forEach(descriptions, (description) => establish(nats, description), { discard: true })
 
       let running: Deferred.Deferred<ReadonlyArray<string>, BusUnavailable> | undefined
@@ -114,19 +117,21 @@ const establish = Effect.fnUntraced(function* (nats: Nats["Service"], descriptio
   if (existing === undefined) return yield* add(nats, description)
   if (existing.config.retention !== description.retention) {
     return yield* unavailable(
-      `stream ${name}`,
+      `use stream ${name}`,
       new Error(
         `a stream ${name} with retention "${existing.config.retention}" exists already and is not ours; use another NATS account, or delete it if nobody needs it`
       )
     )
   }
-  yield* attempt(`update stream ${name}`, () => nats.manager.streams.update(name, description)).pipe(
-    Effect.catch((error) =>
-      error.cause instanceof JetStreamApiError
-        ? Effect.logWarning(`stream ${name} cannot be changed and is used as it is: ${error.cause.message}`)
-        : Effect.fail(error)
+  yield* nats
+    .request(`update stream ${name}`, () => nats.manager.streams.update(name, description))
+    .pipe(
+      Effect.catch((error) =>
+        error.cause instanceof JetStreamApiError
+          ? Effect.logWarning(`stream ${name} cannot be changed and is used as it is: ${error.cause.message}`)
+          : Effect.fail(error)
+      )
     )
-  )
 })
 
 const addIfMissing = Effect.fnUntraced(function* (nats: Nats["Service"], description: Description) {
@@ -139,9 +144,9 @@ const addIfMissing = Effect.fnUntraced(function* (nats: Nats["Service"], descrip
 /** With smaller bounds where the server has no room for ours: it sets `max_bytes` aside on disk. */
 const add = Effect.fnUntraced(function* (nats: Nats["Service"], description: Description) {
   const adding = (bytes: number) =>
-    attempt(`make stream ${description.name}`, () =>
-      nats.manager.streams.add({ ...description, max_bytes: bytes })
-    ).pipe(Effect.tap(Metric.update(Metrics.busStreamsMade({ stream: description.name }), 1)))
+    nats
+      .request(`make stream ${description.name}`, () => nats.manager.streams.add({ ...description, max_bytes: bytes }))
+      .pipe(Effect.tap(Metric.update(Metrics.busStreamsMade({ stream: description.name }), 1)))
   const less = description.max_bytes / 16
   yield* adding(description.max_bytes).pipe(
     Effect.catchIf(
@@ -161,19 +166,17 @@ const add = Effect.fnUntraced(function* (nats: Nats["Service"], description: Des
 const noRoom = [10_023, 10_047, 10_002]
 
 const find = (nats: Nats["Service"], name: string) =>
-  attempt(`look for stream ${name}`, () => nats.manager.streams.info(name)).pipe(
-    Effect.catchIf(
-      (error) => isApiError(error.cause, JetStreamApiCodes.StreamNotFound),
-      () => Effect.succeed<StreamInfo | undefined>(undefined)
+  nats
+    .request(`look for stream ${name}`, () => nats.manager.streams.info(name))
+    .pipe(
+      Effect.catchIf(
+        (error) => isApiError(error.cause, JetStreamApiCodes.StreamNotFound),
+        () => Effect.succeed<StreamInfo | undefined>(undefined)
+      )
     )
-  )
 
 /** Whether JetStream answered with one of these error codes. */
 export const isApiError = (cause: unknown, ...codes: ReadonlyArray<number>) =>
   cause instanceof JetStreamApiError && codes.includes(cause.code)
-
-/** A request to JetStream. */
-export const attempt = <A>(operation: string, request: () => Promise<A>) =>
-  Effect.tryPromise({ try: request, catch: (cause) => new BusUnavailable({ operation, cause }) })
 
 const unavailable = (operation: string, cause: unknown) => Effect.fail(new BusUnavailable({ operation, cause }))
