@@ -45,8 +45,8 @@ export class ApiKeys extends Context.Service<
     readonly list: (query: PageQuery) => Effect.Effect<Page<ApiKey>, InvalidInput | Forbidden | Unavailable, Principal>
     readonly revoke: (id: ApiKeyId) => Effect.Effect<void, KeyNotFound | Forbidden | Unavailable, Principal>
     /**
-     * The first admin key of a database that has none; undefined when there is one. Two nodes that ask at once get one
-     * key between them.
+     * The first admin key of a database that has none that can be used (so also after the last one was revoked);
+     * undefined when there is one. Two nodes that ask at once get one key between them.
      */
     readonly bootstrap: Effect.Effect<CreatedApiKey | undefined, Unavailable>
   }

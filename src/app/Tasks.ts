@@ -65,9 +65,12 @@ export class Tasks extends Context.Service<
       id: TaskId,
       atMost: Duration.Duration
     ) => Effect.Effect<Task, TaskNotFound | Forbidden | Unavailable, Principal>
-    /** Newest first; the cursor stays valid while tasks are added. Payload and result are left out. */
+    /**
+     * Newest first; the cursor stays valid while tasks are added. Payload and result are left out. Filters that no index
+     * serves look at a bounded number of tasks per call: such a page may be short, even empty, while its cursor goes on.
+     */
     readonly list: (query: ListTasks) => Effect.Effect<Page<Task>, InvalidInput | Forbidden | Unavailable, Principal>
-    /** A task's events with a number above `after`, oldest first. */
+    /** A task's events with a number above `after`, oldest first, at most `Limits.pageEntriesMax`. */
     readonly events: (
       id: TaskId,
       options: { readonly after: number; readonly limit: number }
@@ -90,7 +93,10 @@ export class Tasks extends Context.Service<
       id: TaskId,
       reason: string | undefined
     ) => Effect.Effect<Task, TaskNotFound | Conflict | Forbidden | Unavailable, Principal>
-    /** Starts a terminal task anew as a task of its own that links back. `Conflict` when it completed or still lives. */
+    /**
+     * Starts a terminal task anew as a task of its own that links back. `Conflict` when it completed or still lives.
+     * Dependencies are not repeated, but for those that have not ended and those whose result the payload refers to.
+     */
     readonly retry: (id: TaskId) => Effect.Effect<AcceptedTask, SubmitProblem | TaskNotFound | Conflict, Principal>
   }
 >()("datamcp/app/Tasks") {
@@ -162,7 +168,8 @@ export class Tasks extends Context.Service<
 
       const events: Tasks["Service"]["events"] = Effect.fn("Tasks.events")(function* (id, options) {
         const { namespace } = yield* authorize("event:read")
-        const found = yield* reader.events(namespace, id, options)
+        const limit = Math.min(options.limit, Limits.pageEntriesMax)
+        const found = yield* reader.events(namespace, id, { after: options.after, limit })
         if (found.length === 0 && (yield* reader.head(namespace, id)) === undefined) return yield* taskNotFound(id)
         return found
       }, orUnavailable)

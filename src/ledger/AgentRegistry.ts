@@ -20,6 +20,7 @@ import {
   presenceColumns
 } from "./AgentRows.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
+import { statusTexts } from "./TaskFilter.ts"
 
 /** Who causes a change, for its event. */
 export interface ChangedBy {
@@ -232,7 +233,7 @@ export class AgentRegistry extends Context.Service<
 
       const liveCount = (id: AgentId, status: "queued" | "running") => sql`(
         select count(*)::int from (
-          select 1 from tasks t where t.agent_id = ${id} and t.status = ${sql.literal(`'${status}'`)} limit ${countedMax}
+          select 1 from tasks t where t.agent_id = ${id} and t.status = ${sql.literal(statusTexts[status])} limit ${countedMax}
         ) counted
       )`
 

@@ -6,8 +6,21 @@ import type { SqlClient } from "effect/sql/SqlClient"
 import type { Fragment } from "effect/sql/Statement"
 import type { Namespace } from "../../protocol/Ids.ts"
 import type { ListTasks } from "../../protocol/Query.ts"
+import type { TaskStatus } from "../../protocol/Task.ts"
 import { isAgentId } from "./AgentRows.ts"
 import type { CursorScope } from "./Cursor.ts"
+
+/** Each status as it stands in SQL: the only values that are not parameters. */
+export const statusTexts: { readonly [S in TaskStatus]: string } = {
+  pending: "'pending'",
+  queued: "'queued'",
+  running: "'running'",
+  paused: "'paused'",
+  completed: "'completed'",
+  failed: "'failed'",
+  timeout: "'timeout'",
+  cancelled: "'cancelled'"
+}
 
 /** What a cursor of this list belongs to: everything that is asked but where to go on and how far. */
 export const cursorScope = (namespace: Namespace, query: ListTasks): CursorScope => {
@@ -29,7 +42,7 @@ export const looksAtEveryRow = (query: ListTasks): boolean =>
 /** Conditions on `tasks t`. */
 export const conditionsOf = (sql: SqlClient, namespace: Namespace, query: ListTasks): ReadonlyArray<Fragment> => {
   const conditions: Array<Fragment> = [sql`t.namespace = ${namespace}`]
-  if (query.status !== undefined) conditions.push(sql`t.status = ${sql.literal(`'${query.status}'`)}`)
+  if (query.status !== undefined) conditions.push(sql`t.status = ${sql.literal(statusTexts[query.status])}`)
   if (query.type !== undefined) conditions.push(sql`t.type = ${query.type}`)
   if (query.agent !== undefined) {
     conditions.push(

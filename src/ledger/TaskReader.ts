@@ -15,7 +15,7 @@ import type { ListTasks } from "../../protocol/Query.ts"
 import type { Dependency, Graph, Task, TaskStatus } from "../../protocol/Task.ts"
 import { decodeCursor, encodeCursor } from "./Cursor.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
-import { conditionsOf, cursorScope, looksAtEveryRow } from "./TaskFilter.ts"
+import { conditionsOf, cursorScope, looksAtEveryRow, statusTexts } from "./TaskFilter.ts"
 import * as Views from "./TaskViews.ts"
 
 export const TaskReaderLimits = Context.Reference<{
@@ -214,11 +214,11 @@ export class TaskReader extends Context.Service<
         const counted = (from: ReturnType<typeof sql.and>) =>
           sql`(select count(*)::int from (select 1 from ${from} limit ${countedMax}) counted)`
         const of = (status: TaskStatus) =>
-          counted(sql`tasks t where t.namespace = ${namespace} and t.status = ${sql.literal(`'${status}'`)}`)
+          counted(sql`tasks t where t.namespace = ${namespace} and t.status = ${sql.literal(statusTexts[status])}`)
         const live = (status: "queued" | "running") =>
           counted(sql`
             agents a join lateral (
-              select 1 from tasks t where t.agent_id = a.id and t.status = ${sql.literal(`'${status}'`)} limit ${countedMax}
+              select 1 from tasks t where t.agent_id = a.id and t.status = ${sql.literal(statusTexts[status])} limit ${countedMax}
             ) live on true
             where a.namespace = ${namespace} and a.status <> 'terminated'
           `)

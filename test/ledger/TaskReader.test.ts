@@ -4,7 +4,7 @@ import { Clock, Effect, Layer, Result, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { Event as EventSchema } from "../../protocol/Event.ts"
-import { GraphId, Namespace, TaskId } from "../../protocol/Ids.ts"
+import { GraphId, Namespace, TaskId, type TaskType } from "../../protocol/Ids.ts"
 import { ListTasks } from "../../protocol/Query.ts"
 import { Graph, Task } from "../../protocol/Task.ts"
 import { decodeCursor, encodeCursor } from "../../src/ledger/Cursor.ts"
@@ -272,6 +272,44 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("a list of tas
         })
       }
       expect((yield* reader.list(namespace, query({ limit: 5, cursor }))).data).toHaveLength(1)
+    })
+  )
+})
+
+const injections = [
+  "' or '1'='1",
+  "'; drop table tasks; --",
+  "\\'; select pg_sleep(9); --",
+  "%",
+  "_",
+  "$1",
+  "${1}",
+  "?",
+  "a'||(select secret_hash from api_keys)||'",
+  "x\u2028y",
+  "\ud83d\ude00",
+  "{}",
+  '{"a":{"$ne":null}}'
+]
+
+layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("filters of strange text", (it) => {
+  it.effect("are compared as text and mean nothing else (S20)", () =>
+    Effect.gen(function* () {
+      const reader = yield* TaskReader
+      const namespace = yield* Database.insertNamespace("strange")
+      const ids = yield* Database.insertTasks(
+        injections.map((text) => ({ namespace, type: text, labels: { [`k${text}`]: text } }))
+      )
+      for (const [index, text] of injections.entries()) {
+        const byType = yield* reader.list(namespace, { type: text as TaskType })
+        const byLabel = yield* reader.list(namespace, { label: `k${text}=${text}` })
+        const byAgent = yield* reader.list(namespace, { agent: text })
+        const found = { text, type: byType.data.map(({ id }) => id), label: byLabel.data.map(({ id }) => id) }
+        // A label's key ends at the first "=".
+        expect(found).toEqual({ text, type: [ids[index]], label: text.includes("=") ? [] : [ids[index]] })
+        expect(byAgent.data).toEqual([])
+      }
+      expect((yield* reader.list(namespace, {})).data).toHaveLength(injections.length)
     })
   )
 })
