@@ -77,7 +77,7 @@ const serve = (options: { readonly fastLane: boolean }) =>
     process.send?.({ port })
     if (process.send === undefined) console.log(`http://127.0.0.1:${port}`)
     process.on("message", () => process.send?.(process.cpuUsage()))
-    yield* Effect.never
+    return yield* Effect.never
   }).pipe(
     Effect.provide(Layer.provide(httpServer({ host: "127.0.0.1", port: 0, ...options }), stubs)),
     Effect.runPromise

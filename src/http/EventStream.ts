@@ -44,7 +44,8 @@ export const makeEventStream = Effect.gen(function* () {
       Stream.map(() => ": still here\n\n")
     )
     const frames = Stream.map(tasks.follow(id, after), frame)
-    const body = Stream.make("retry: 1000\n\n").pipe(
+    // A first comment, so that the head of the answer and a sign of life go out at once.
+    const body = Stream.make(": events follow\n\n").pipe(
       Stream.concat(Stream.merge(frames, comments, { haltStrategy: "either" })),
       Stream.interruptWhen(draining.begun),
       Stream.catchCause((cause) =>

@@ -76,11 +76,11 @@ describe.each([true, false])("with the fast lane %s", (fastLane) => {
   describe.each(withBody)("$name", (route) => {
     it.each(bodies)("refuses %s with %i", async (name, status, body) => {
       const answer = await ask(route, body)
-      // A cancellation may come without a body, and a batch lists outcomes of its own kind.
-      if (name === "nothing" && route.name.endsWith("/cancel")) return expect(answer.status).toBe(404)
+      // A cancellation may come without a body, and then it is the task that is missing.
+      const mayBeEmpty = name === "nothing" && route.name.endsWith("/cancel")
       expectProblem(answer, name)
-      expect(answer.status).toBe(status)
-      if (status === 422) expect(answer.json.errors.length).toBeGreaterThan(0)
+      expect(answer.status).toBe(mayBeEmpty ? 404 : status)
+      expect((answer.json.errors ?? []).length > 0).toBe(status === 422)
     })
 
     it("names each field of the wrong kind", async () => {
@@ -207,7 +207,7 @@ describe.each([true, false])("with the fast lane %s", (fastLane) => {
     expectProblem(answer, query)
     expect(answer.status).toBe(422)
     expect(answer.json.errors[0].field).toBe(field)
-    if (limit !== undefined) expect(answer.json.errors[0].limit).toBe(limit)
+    expect(answer.json.errors[0].limit).toBe(limit)
   })
 
   it.each([

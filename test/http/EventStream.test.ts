@@ -61,7 +61,7 @@ describe("a stream", () => {
     server().state.end(id)
     await until(reader.ended)
     expect(numbers(reader.text())).toEqual([1, 2, 3, 4])
-    const [, first] = reader
+    const [first] = reader
       .text()
       .split("\n\n")
       .filter((block) => !block.startsWith(":"))

@@ -117,7 +117,7 @@ const apiKeys = (state: MemoryState) => {
         authorize("key:revoke"),
         id === stored.id ? Effect.void : Effect.fail(new KeyNotFound({ key_id: id }))
       ),
-    bootstrap: Effect.sync(() => undefined)
+    bootstrap: Effect.fail(new Unavailable({ retry_after_seconds: 1 }))
   })
 }
 
@@ -352,14 +352,14 @@ const artifacts = (state: MemoryState) => {
   return Artifacts.of({
     upload: Effect.fnUntraced(function* ({ content, contentType, name }) {
       yield* authorize("artifact:create")
-      const bytes = yield* Stream.runFoldEffect(
-        content,
-        () => Buffer.alloc(0),
-        (all, chunk) =>
-          all.length + chunk.length > Limits.artifactBytesMax
-            ? Effect.fail(new TooLarge({ field: "", limit: Limits.artifactBytesMax, unit: "bytes" }))
-            : Effect.succeed(Buffer.concat([all, chunk]))
-      )
+      let size = 0
+      const within = (chunk: Uint8Array) => {
+        size += chunk.length
+        return size > Limits.artifactBytesMax
+          ? Effect.fail(new TooLarge({ field: "", limit: Limits.artifactBytesMax, unit: "bytes" }))
+          : Effect.succeed(chunk)
+      }
+      const bytes = Buffer.concat(yield* Stream.runCollect(Stream.mapEffect(content, within)))
       const id = ArtifactId.make(uuid(state.next()))
       const info = {
         id,

@@ -134,7 +134,8 @@ export const askPort = (port: number, asked: Asked): Promise<Answered> => {
   })
 }
 
-const jsonOf = (text: string): unknown => {
+/** A text as JSON; undefined when it is none. */
+export const jsonOf = (text: string): any => {
   try {
     return JSON.parse(text)
   } catch {
