@@ -6,40 +6,12 @@
  * bound; so everybody publishes through `publish`, which refuses while the connection is down and while too many bytes
  * are on their way that the server has not been seen to take.
  */
-import { readFile } from "node:fs/promises"
-import { Socket } from "node:net"
 import { type JetStreamClient, type JetStreamManager, jetstream, jetstreamManager } from "@nats-io/jetstream"
-import {
-  AuthorizationError,
-  type ConnectionOptions,
-  connect,
-  credsAuthenticator,
-  type NatsConnection,
-  type PublishOptions,
-  type Status
-} from "@nats-io/transport-node"
-import {
-  Context,
-  Duration,
-  Effect,
-  Layer,
-  Metric,
-  Predicate,
-  Redacted,
-  Result,
-  Schedule,
-  Schema,
-  type Scope,
-  Stream
-} from "effect"
+import type { NatsConnection, PublishOptions, Status } from "@nats-io/transport-node"
+import { Context, Duration, Effect, Layer, Metric, Result, type Scope, Stream } from "effect"
 import { BusUnavailable } from "../../actors/ports/Bus.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
-import type { NatsAccess } from "../config.ts"
-
-export interface NatsOptions extends NatsAccess {
-  /** Shown in the server's list of connections. */
-  readonly name: string
-}
+import { close, cut, type NatsOptions, open } from "./NatsConnecting.ts"
 
 export const NatsLimits = Context.Reference<{
   /** How long the first connection is tried for. */
@@ -61,20 +33,6 @@ export const NatsLimits = Context.Reference<{
     unseenBytesMax: 16 * 1024 * 1024
   })
 })
-
-/** NATS could not be reached at start, or does not let us in. */
-export class NatsUnreachable extends Schema.TaggedError<NatsUnreachable>()("NatsUnreachable", {
-  servers: Schema.Array(Schema.String),
-  refused: Schema.Boolean,
-  reason: Schema.String
-}) {
-  override get message() {
-    const servers = this.servers.join(", ")
-    return this.refused
-      ? `NATS at ${servers} refuses our credentials: ${this.reason}`
-      : `NATS could not be reached at ${servers}: ${this.reason}`
-  }
-}
 
 export class Nats extends Context.Service<
   Nats,
@@ -232,99 +190,4 @@ const make = Effect.fnUntraced(function* (options: NatsOptions) {
 /** Bytes sent after which the server is asked whether it has them. */
 const flushEveryBytes = 256 * 1024
 
-/**
- * Ends the socket of a connection that does not answer. The client itself first waits until all that it has written is
- * taken, which a frozen or unreachable server does not do, and would not try another server before. It offers no way to
- * its socket; where a later version keeps it elsewhere, we wait as long as the client does.
- */
-const cut = (connection: unknown) => {
-  const inside = (holder: unknown, name: string) => (Predicate.hasProperty(holder, name) ? holder[name] : undefined)
-  const socket = inside(inside(inside(connection, "protocol"), "transport"), "socket")
-  if (socket instanceof Socket) socket.destroy()
-}
-
 const notConnected = new Error("not connected to NATS")
-
-/** Tries all servers in turn until `patience` has passed. Wrong credentials are told at once. */
-const open = (
-  options: NatsOptions,
-  limits: { readonly connectPatience: Duration.Duration; readonly pingEvery: Duration.Duration }
-) =>
-  Effect.gen(function* () {
-    const client = {
-      ...(yield* clientOptions(options)),
-      pingInterval: Duration.toMillis(limits.pingEvery),
-      maxPingOut: 2
-    }
-    return yield* Effect.tryPromise({
-      try: async (signal) => {
-        const opened = await connect(client)
-        if (signal.aborted) await opened.close()
-        return opened
-      },
-      catch: (cause) =>
-        new NatsUnreachable({
-          servers: options.servers,
-          refused: cause instanceof AuthorizationError,
-          reason: cause instanceof Error ? cause.message : String(cause)
-        })
-    }).pipe(
-      Effect.retry({
-        schedule: Schedule.max([
-          Schedule.spaced("250 millis").pipe(Schedule.jittered),
-          Schedule.during(limits.connectPatience)
-        ]),
-        while: (error) => !error.refused
-      })
-    )
-  })
-
-const clientOptions = Effect.fnUntraced(function* (options: NatsOptions) {
-  const { credentials } = options
-  const common: ConnectionOptions = {
-    servers: [...options.servers],
-    name: options.name,
-    timeout: 3_000,
-    // For ever, spread, and also when credentials are refused for a while, as during a change of the server's.
-    maxReconnectAttempts: -1,
-    reconnectTimeWait: 250,
-    reconnectJitter: 500,
-    reconnectJitterTLS: 500,
-    ignoreAuthErrorAbort: true,
-    noAsyncTraces: true,
-    ...(options.tls ? { tls: {} } : {})
-  }
-  switch (credentials._tag) {
-    case "None":
-      return common
-    case "Password":
-      return { ...common, user: credentials.user, pass: Redacted.value(credentials.password) }
-    case "Token":
-      return { ...common, token: Redacted.value(credentials.token) }
-    case "File": {
-      const file = yield* Effect.tryPromise({
-        try: () => readFile(credentials.path),
-        catch: (cause) =>
-          new NatsUnreachable({
-            servers: options.servers,
-            refused: true,
-            reason: `the credentials file ${credentials.path} cannot be read (${cause instanceof Error ? cause.message : String(cause)})`
-          })
-      })
-      return { ...common, authenticator: credsAuthenticator(file) }
-    }
-  }
-})
-
-const close = (connection: NatsConnection, connected: boolean, patience: Duration.Duration) =>
-  Effect.suspend(() =>
-    connected && !connection.isClosed() && !connection.isDraining()
-      ? Effect.tryPromise(() => connection.drain())
-      : Effect.void
-  ).pipe(
-    Effect.timeoutOption(patience),
-    Effect.ignore,
-    Effect.andThen(Effect.tryPromise(() => connection.close())),
-    Effect.timeoutOption(patience),
-    Effect.ignore
-  )

@@ -5,8 +5,9 @@ import { Bus, type Delivery } from "../../actors/ports/Bus.ts"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
 import type { Event } from "../../protocol/Event.ts"
 import { AgentId, Namespace, TaskId } from "../../protocol/Ids.ts"
-import { Nats, type NatsOptions } from "../../src/bus/Nats.ts"
+import { Nats } from "../../src/bus/Nats.ts"
 import * as NatsBus from "../../src/bus/NatsBus.ts"
+import type { NatsOptions } from "../../src/bus/NatsConnecting.ts"
 import { TestServers } from "../support/Servers.ts"
 
 export const namespace = Namespace.make("default")
