@@ -1,0 +1,94 @@
+/**
+ * A whole node as users run it: `datamcp serve` as a child process, on a database and a nats-server of the test's own.
+ * Ended by its pid when the scope closes.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { Effect, Redacted, type Scope } from "effect"
+import type { NatsHandle } from "../support/ServerMakers.ts"
+import { freshDatabase, ownNats } from "../support/Servers.ts"
+
+export interface ServedPlatform {
+  readonly url: string
+  /** The admin key of namespace `default`. */
+  readonly key: string
+  readonly nats: NatsHandle
+  /** Everything it wrote to stderr so far. */
+  readonly logs: () => string
+  /** SIGTERM; resolves with the exit code and how long it took. */
+  readonly stop: Effect.Effect<{ readonly code: number | null; readonly millis: number }>
+}
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const startMillis = 40_000
+
+/** Starts it with `environment` over the defaults and waits until it says where it serves. */
+export const servePlatform = (
+  environment: Readonly<Record<string, string>> = {}
+): Effect.Effect<ServedPlatform, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const databaseUrl = yield* freshDatabase()
+    const nats = yield* ownNats()
+    let output = ""
+    let logs = ""
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const started = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", "src/cli.ts", "serve"], {
+          cwd: root,
+          stdio: ["ignore", "pipe", "pipe"],
+          env: {
+            PATH: process.env["PATH"],
+            DATABASE_URL: Redacted.value(databaseUrl),
+            DATABASE_CONNECTIONS: "6",
+            NATS_URL: nats.natsUrl,
+            PORT: "0",
+            LOG_FORMAT: "json",
+            ...environment
+          }
+        })
+        started.stdout.on("data", (bytes: Buffer) => {
+          output += bytes.toString()
+        })
+        started.stderr.on("data", (bytes: Buffer) => {
+          logs += bytes.toString()
+        })
+        return started
+      }),
+      (running) => Effect.asVoid(ended(running))
+    )
+    const [url, key] = yield* until(
+      child,
+      () => {
+        const serves = /datamcp serves on (http:\/\/[^\s"]+)/u.exec(logs)?.[1]
+        const made = /dma_[A-Za-z0-9_-]+/u.exec(output)?.[0]
+        return serves === undefined || made === undefined ? undefined : ([serves, made] as const)
+      },
+      () => `${output}\n${logs}`
+    )
+    return { url, key, nats, logs: () => logs, stop: ended(child) }
+  })
+
+const until = <A>(child: ChildProcess, look: () => A | undefined, output: () => string) =>
+  Effect.promise(async () => {
+    const begun = performance.now()
+    for (;;) {
+      const found = look()
+      if (found !== undefined) return found
+      if (child.exitCode !== null) throw new Error(`the node ended with ${child.exitCode}:\n${output()}`)
+      if (performance.now() - begun > startMillis) throw new Error(`the node was not ready in time:\n${output()}`)
+      await new Promise((resolve) => setTimeout(resolve, 25))
+    }
+  })
+
+const ended = (child: ChildProcess) =>
+  Effect.promise(async () => {
+    const begun = performance.now()
+    if (child.exitCode === null && child.signalCode === null) {
+      const gone = new Promise((resolve) => child.once("exit", resolve))
+      const hard = setTimeout(() => child.kill("SIGKILL"), 15_000)
+      child.kill("SIGTERM")
+      await gone
+      clearTimeout(hard)
+    }
+    return { code: child.exitCode, millis: performance.now() - begun }
+  })

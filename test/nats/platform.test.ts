@@ -1,0 +1,97 @@
+/** The protocol over NATS against a whole node: real use cases, real Postgres, real JetStream. */
+import { spawn } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { servePlatform } from "./ServedPlatform.ts"
+import { rawClient } from "./support.ts"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+
+const run = (file: string, args: ReadonlyArray<string>, environment: Record<string, string>) =>
+  Effect.promise(
+    () =>
+      new Promise<{ code: number | null; output: string }>((resolve) => {
+        let output = ""
+        const child = spawn(process.execPath, [file, ...args], { cwd: root, env: { ...process.env, ...environment } })
+        child.stdout.on("data", (bytes: Buffer) => (output += bytes.toString()))
+        child.stderr.on("data", (bytes: Buffer) => (output += bytes.toString()))
+        child.once("exit", (code) => resolve({ code, output }))
+      })
+  )
+
+describe("a whole node", () => {
+  it.live(
+    "carries tasks submitted over NATS to their recorded end",
+    () =>
+      Effect.gen(function* () {
+        const platform = yield* servePlatform()
+        const client = yield* rawClient(platform.nats.natsUrl)
+        const headers = { Authorization: `Bearer ${platform.key}` }
+        const ask = (endpoint: string, body: unknown, more: Record<string, string> = {}) =>
+          Effect.promise(() => client.request(`datamcp.v1.default.${endpoint}`, body, { ...headers, ...more }))
+
+        const submitted = yield* ask("tasks.submit", { agent: "echo", payload: { n: 1 } }, { "Idempotency-Key": "one" })
+        expect(submitted.headers["nats-service-error"]).toBeUndefined()
+        const again = yield* ask("tasks.submit", { agent: "echo", payload: { n: 1 } }, { "Idempotency-Key": "one" })
+        expect(again.json).toMatchObject({ id: submitted.json.id, duplicate: true })
+        const other = yield* ask("tasks.submit", { agent: "echo", payload: { n: 2 } }, { "Idempotency-Key": "one" })
+        expect(other.json).toMatchObject({ status: 422, type: "urn:datamcp:problem:idempotency-mismatch" })
+
+        const done = yield* ask("tasks.wait", { id: submitted.json.id })
+        expect(done.json).toMatchObject({
+          status: "completed",
+          attempt: 1,
+          result: { success: true, data: { echo: { n: 1 } } }
+        })
+        const events = yield* ask("tasks.events", { id: submitted.json.id })
+        expect(events.json.data.map(({ type }: { type: string }) => type)).toContain("TaskCompleted")
+
+        const batch = yield* ask("tasks.batch", [
+          { agent: "echo", payload: 1 },
+          { agent: "nobody" },
+          { agent: "echo", payload: 3 }
+        ])
+        expect(batch.json).toMatchObject({
+          accepted: 2,
+          refused: 1,
+          data: [{ status: 202 }, { index: 1 }, { status: 202 }]
+        })
+
+        const graph = yield* ask("tasks.graph", {
+          tasks: {
+            first: { agent: "echo", payload: { rows: 7 } },
+            second: {
+              agent: "echo",
+              payload: { of: { $result: "first", path: "/echo/rows" } },
+              dependencies: ["first"]
+            }
+          }
+        })
+        const second = yield* ask("tasks.wait", { id: graph.json.tasks.second })
+        expect(second.json).toMatchObject({ status: "completed", result: { data: { echo: { of: 7 } } } })
+
+        const slow = yield* ask("tasks.submit", { agent: "echo", payload: { sleep_ms: 30_000 } })
+        const cancelled = yield* ask("tasks.cancel", { id: slow.json.id, reason: "not needed" })
+        expect(cancelled.json).toMatchObject({ status: "cancelled" })
+        expect((yield* ask("tasks.cancel", { id: slow.json.id })).json).toMatchObject({ status: 409 })
+        expect((yield* ask("tasks.retry", { id: slow.json.id })).json).toMatchObject({ type: "echo" })
+        expect((yield* ask("tasks.list", { limit: 3 })).json.data).toHaveLength(3)
+        expect((yield* ask("agents.metrics", { agent: "echo" })).json.completed).toBeGreaterThan(2)
+
+        const example = yield* run("examples/nats-client/client.mjs", ['{"from":"the example"}'], {
+          NATS_URL: platform.nats.natsUrl,
+          DATAMCP_API_KEY: platform.key
+        })
+        expect(example).toMatchObject({
+          code: 0,
+          output: expect.stringContaining('completed after attempt 1: {"echo":{"from":"the example"}}')
+        })
+
+        expect(platform.logs()).not.toContain(platform.key.slice(21))
+        const stopped = yield* platform.stop
+        expect(stopped.code === 0 || stopped.code === 130 || stopped.code === 143).toBe(true)
+      }),
+    90_000
+  )
+})
