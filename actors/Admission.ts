@@ -193,18 +193,30 @@ export const answerOf = (routed: Routed, outcome: AcceptOutcome): Result.Result<
 export const mismatch = (key: string) =>
   new IdempotencyMismatch({ key, detail: `the idempotency key "${key}" was used before with another body` })
 
-export const unavailable = (detail: string) => new Unavailable({ detail, retry_after_seconds: 1 })
+/** What Postgres itself said belongs into the log, not to callers. */
+export const unavailable = () =>
+  new Unavailable({
+    detail: "Postgres cannot be reached or did not answer in time; whether the task was accepted is not known",
+    retry_after_seconds: 1
+  })
 
 export const invalid = (errors: ReadonlyArray<InvalidField>) =>
   new InvalidInput({ detail: errors.map(({ field, message }) => `${field}: ${message}`).join("; "), errors })
 
 /** A refusal with its fields named from further out. */
-export const within = (prefix: string, refusal: Refusal): Refusal =>
-  refusal._tag === "InvalidInput"
-    ? invalid(refusal.errors.map((error) => ({ ...error, field: `${prefix}.${error.field}` })))
-    : refusal._tag === "TooLarge"
-      ? new TooLarge({ ...refusal, field: `${prefix}.${refusal.field}` })
-      : refusal
+export const within = (prefix: string, refusal: Refusal): Refusal => {
+  const outer = (field: string) => (field === "" ? prefix : `${prefix}.${field}`)
+  switch (refusal._tag) {
+    case "InvalidInput":
+      return invalid(refusal.errors.map((error) => ({ ...error, field: outer(error.field) })))
+    case "TooLarge": {
+      const { detail, field, limit, unit } = refusal
+      return new TooLarge({ field: outer(field), limit, unit, ...(detail !== undefined && { detail: outer(detail) }) })
+    }
+    case "IdempotencyMismatch":
+      return refusal
+  }
+}
 
 const encoder = new TextEncoder()
 

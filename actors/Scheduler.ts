@@ -117,10 +117,7 @@ export class Scheduler extends Context.Service<
                 onFailure: (cause) => {
                   const failure = cause.reasons.find((reason) => reason._tag === "Fail")
                   for (const { outcomes: answer } of submissions) {
-                    Deferred.doneUnsafe(
-                      answer,
-                      failure === undefined ? Effect.die(cause) : Effect.fail(unavailable(failure.error.message))
-                    )
+                    Deferred.doneUnsafe(answer, failure === undefined ? Effect.die(cause) : Effect.fail(unavailable()))
                   }
                 }
               })
@@ -184,9 +181,7 @@ export class Scheduler extends Context.Service<
             : Effect.succeed(undefined)
 
       const route = Effect.fnUntraced(function* (command: SubmitTask, origin: Origin) {
-        const agent = yield* Effect.mapError(agentFor(origin.principal.namespace, command), (error) =>
-          unavailable(error.message)
-        )
+        const agent = yield* Effect.mapError(agentFor(origin.principal.namespace, command), unavailable)
         const admitted = admit(command, agent, origin, clock.currentTimeMillisUnsafe())
         if (Result.isFailure(admitted) || command.idempotency_key === undefined) return admitted
         const { order, task } = admitted.success
@@ -214,10 +209,10 @@ export class Scheduler extends Context.Service<
         const routes = yield* Effect.forEach(commands, (command) =>
           route(command, { id: newTaskId(ids), principal, trace, retryOf: options?.retryOf, graph: undefined })
         )
-        const first = options?.atomic === true ? routes.find(Result.isFailure) : undefined
+        const first = options?.atomic === true ? firstRefusal(routes) : undefined
         if (first !== undefined) {
-          yield* refused(first.failure)
-          return commands.map(() => Result.fail(first.failure))
+          yield* refused(first)
+          return commands.map(() => Result.fail(first))
         }
         const accepted = routes.filter(Result.isSuccess).map((result) => result.success)
         const outcomes = yield* measured(
@@ -233,7 +228,8 @@ export class Scheduler extends Context.Service<
             : answerOf(result.success, outcome)
         })
         for (const answer of answers) if (Result.isFailure(answer)) yield* refused(answer.failure)
-        return answers
+        const undone = options?.atomic === true ? firstRefusal(answers) : undefined
+        return undone === undefined ? answers : answers.map(() => Result.fail(undone))
       }, Effect.tapError(refused))
 
       const acceptAtomically = (routed: ReadonlyArray<Routed>, graph: NewGraph | undefined) =>
@@ -243,7 +239,7 @@ export class Scheduler extends Context.Service<
             { atomic: true, ...(graph !== undefined && { graph }) }
           )
           .pipe(
-            Effect.mapError((error) => unavailable(error.message)),
+            Effect.mapError(unavailable),
             Effect.tap((outcomes) => dispatchAccepted(routed, outcomes))
           )
 
@@ -309,3 +305,11 @@ export class Scheduler extends Context.Service<
 }
 
 const newTaskId = (ids: UuidV7["Service"]) => TaskId.make(ids.next(), { disableChecks: true })
+
+/** The first refusal of a batch that is all or none, naming the item at fault; undefined when there is none. */
+const firstRefusal = (results: ReadonlyArray<Result.Result<unknown, Refusal>>): Refusal | undefined => {
+  for (const [index, result] of results.entries()) {
+    if (Result.isFailure(result)) return results.length === 1 ? result.failure : within(String(index), result.failure)
+  }
+  return undefined
+}

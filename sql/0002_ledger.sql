@@ -313,6 +313,8 @@ begin
       status = u.status,
       waiting_for = case when u.status = 'pending' then 'retry'::task_wait end,
       result = case when u.status in ('pending', 'queued') then null else u.result end,
+      progress = case when u.status = 'completed' and t.progress is not null
+        then (t.progress::jsonb || '{"percentage": 100}')::json else t.progress end,
       run_at = case when u.status = 'pending' then now() + u.delay * interval '1 millisecond' else t.run_at end,
       attempt = case when u.status = 'queued' then t.attempt - 1 else t.attempt end,
       queued_at = case when u.status = 'queued' then now() else t.queued_at end,
