@@ -5,9 +5,9 @@
  * The key itself is shown once and kept in that file only; the database has its hash. It decides nothing about running.
  */
 import { Console, Effect, FileSystem, Option, Path, Redacted, Schema } from "effect"
+import type { CreatedApiKey } from "../protocol/ApiKey.ts"
 import { AgentName } from "../protocol/Ids.ts"
 import { Principal, permissions } from "../protocol/Permission.ts"
-import type { CreatedApiKey } from "../protocol/ApiKey.ts"
 import { Agents } from "./app/Agents.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { unwritable } from "./embedded/EmbeddedProblem.ts"
@@ -38,14 +38,18 @@ export const onThisMachine = Effect.fnUntraced(function* (started: {
       2
     )}\n`
   )
-  yield* Console.log(screen({ url: started.url, keyFile: path.relative(path.resolve("."), keyFile), made, warnings: started.warnings }))
+  yield* Console.log(
+    screen({ url: started.url, keyFile: path.relative(path.resolve("."), keyFile), made, warnings: started.warnings })
+  )
 })
 
 /** A node on named servers: the first one of a new database shows its key on standard output, once. */
 export const onServers = Effect.fnUntraced(function* (url: string) {
   const made = yield* firstKey
   if (made !== undefined) {
-    yield* Console.log(`First start on this database. Admin API key of namespace "default", shown once:\n\n  ${made.key}\n`)
+    yield* Console.log(
+      `First start on this database. Admin API key of namespace "default", shown once:\n\n  ${made.key}\n`
+    )
   }
   yield* Effect.logInfo(`datamcp serves on ${url}`)
 })
@@ -80,8 +84,7 @@ const keep = Effect.fnUntraced(
     yield* fs.writeFileString(whole, text, { mode: 0o600 })
     yield* fs.rename(whole, file)
   },
-  (effect, file) =>
-    Effect.mapError(effect, unwritable(file))
+  (effect, file) => Effect.mapError(effect, unwritable(file))
 )
 
 const screen = (started: {

@@ -12,13 +12,13 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Layer, Option, Redacted, Ref } from "effect"
-import manifest from "../package.json" with { type: "json" }
 import { AgentDirectory } from "../actors/AgentDirectory.ts"
 import { AgentHost } from "../actors/AgentHost.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
 import { Scheduler, SchedulerLimits } from "../actors/Scheduler.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
+import manifest from "../package.json" with { type: "json" }
 import { Agents } from "./app/Agents.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
@@ -41,8 +41,8 @@ import * as Migrations from "./ledger/Migrations.ts"
 import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
-import * as NatsService from "./nats/NatsService.ts"
 import { NatsLink } from "./nats/NatsLink.ts"
+import * as NatsService from "./nats/NatsService.ts"
 import * as Logs from "./observability/Logs.ts"
 import * as ProcessMetrics from "./observability/ProcessMetrics.ts"
 import * as Tracing from "./observability/Tracing.ts"
@@ -158,9 +158,7 @@ const postgres = (config: Config, url: Redacted.Redacted) =>
 
 const node = (config: Config, { databaseUrl, nats }: Servers) => {
   const database = Layer.effectDiscard(Migrations.migrate()).pipe(Layer.provideMerge(postgres(config, databaseUrl)))
-  const transport = NatsBus.layer.pipe(
-    Layer.provideMerge(Nats.layer({ ...nats, name: `datamcp ${config.nodeName}` }))
-  )
+  const transport = NatsBus.layer.pipe(Layer.provideMerge(Nats.layer({ ...nats, name: `datamcp ${config.nodeName}` })))
   const stores = Layer.mergeAll(
     AgentStorePostgres.layer,
     AgentRegistry.layer,
@@ -186,7 +184,14 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
       requestsMax: config.natsRequests,
       heldMax: config.natsWaits,
       drain: config.drain
-    }).pipe(Layer.provide(Layer.effect(NatsLink, Effect.map(Nats, ({ connection }) => connection))))
+    }).pipe(
+      Layer.provide(
+        Layer.effect(
+          NatsLink,
+          Effect.map(Nats, ({ connection }) => connection)
+        )
+      )
+    )
   )
   return doors.pipe(
     Layer.provideMerge(cases),
