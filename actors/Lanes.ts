@@ -2,7 +2,8 @@
  * The waiting room of an instance: orders that arrived and have not been claimed, by lane.
  *
  * Invariant: lanes share the slots 8 : 4 : 2 : 1 while all of them have work, so that none starves; within a lane the
- * order is that of arrival. An order is held once, however often it is offered.
+ * order is that of ids, which is the routing order (G5), also when a message or a look into the ledger brings an older
+ * one late. An order is held once, however often it is offered.
  */
 import { priorities, type TaskPriority } from "../protocol/Task.ts"
 
@@ -23,13 +24,20 @@ interface Lane<A> {
   readonly weight: number
   /** Smooth weighted round robin: the lane with the most credit is next. */
   credit: number
-  readonly held: Map<string, A>
+  /** In routing order while `sorted`. */
+  held: Map<string, A>
+  sorted: boolean
+  /** The last id of `held`, as offered. */
+  last: string
 }
 
 /** An empty waiting room. Not safe to share between fibers that interleave inside one call; every call is synchronous. */
 export const make = <A>(): Lanes<A> => {
   const lanes = new Map<TaskPriority, Lane<A>>(
-    priorities.map((priority) => [priority, { weight: weights[priority], credit: 0, held: new Map() }])
+    priorities.map((priority) => [
+      priority,
+      { weight: weights[priority], credit: 0, held: new Map(), sorted: true, last: "" }
+    ])
   )
   const holds = (id: string) => {
     for (const lane of lanes.values()) if (lane.held.has(id)) return true
@@ -51,10 +59,14 @@ export const make = <A>(): Lanes<A> => {
     }
     if (best === undefined) return undefined
     best.credit -= total
+    if (!best.sorted) sort(best)
     const next = best.held.entries().next()
     if (next.done === true) return undefined
     best.held.delete(next.value[0])
-    if (best.held.size === 0) best.credit = 0
+    if (best.held.size === 0) {
+      best.credit = 0
+      best.sorted = true
+    }
     return next.value[1]
   }
   return {
@@ -62,6 +74,8 @@ export const make = <A>(): Lanes<A> => {
     offer: (id, priority, entry) => {
       const lane = lanes.get(priority)
       if (lane === undefined || holds(id)) return false
+      if (lane.held.size > 0 && id < lane.last) lane.sorted = false
+      else lane.last = id
       lane.held.set(id, entry)
       return true
     },
@@ -80,8 +94,14 @@ export const make = <A>(): Lanes<A> => {
         all.push(...lane.held.values())
         lane.held.clear()
         lane.credit = 0
+        lane.sorted = true
       }
       return all
     }
   }
+}
+
+const sort = <A>(lane: Lane<A>) => {
+  lane.held = new Map([...lane.held].sort(([left], [right]) => (left < right ? -1 : 1)))
+  lane.sorted = true
 }

@@ -4,7 +4,8 @@
  *   running --> completed            the behaviour returned a result that fits
  *           --> pending(retry)       it failed, may be tried again, and has attempts left
  *           --> failed | timeout     it failed for good, or ran out of attempts
- *           --> queued               the node stops in order: given back, the attempt does not count
+ *           --> queued               the node stops in order: given back, the attempt does not count (one that may run
+ *                                    at most once fails: what it did is not known)
  *
  * Chance comes in as a number, so that the same input gives the same answer.
  */
@@ -42,7 +43,9 @@ export const settlementOf = (
   const { executionMillis } = attempt
   switch (end._tag) {
     case "Stopped":
-      return { _tag: "Released" }
+      return attempt.order.at_most_once === true
+        ? unknownOutcome("its node stopped while it ran", executionMillis)
+        : { _tag: "Released" }
     case "Returned":
       return end.dataBytes <= Limits.resultBytesMax
         ? { _tag: "Completed", data: end.data, dataBytes: end.dataBytes, executionMillis }
@@ -92,11 +95,7 @@ const again = (
 ): Settlement => {
   const { executionMillis, number, order } = attempt
   if (order.at_most_once === true && end._tag !== "Failed") {
-    return {
-      _tag: "Failed",
-      executionMillis,
-      error: { code: "unknown_outcome", message: `${error.message}; it may run at most once` }
-    }
+    return unknownOutcome(error.message, executionMillis)
   }
   if (number >= order.max_attempts || order.at_most_once === true) {
     return { _tag: end._tag === "TimedOut" ? "TimedOut" : "Failed", error, executionMillis }
@@ -111,6 +110,12 @@ const again = (
         : Math.min(retryAfterMillis, Limits.retryDelayMillisMax)
   }
 }
+
+const unknownOutcome = (what: string, executionMillis: number): Settlement => ({
+  _tag: "Failed",
+  executionMillis,
+  error: { code: "unknown_outcome", message: `${what}; it may run at most once` }
+})
 
 /**
  * Delay before the attempt after `number`: exponential, capped, then spread downwards by `jitter`. Between

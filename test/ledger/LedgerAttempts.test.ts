@@ -3,7 +3,7 @@ import { describe, expect, layer } from "@effect/vitest"
 import { Effect, Queue } from "effect"
 import { SqlClient } from "effect/sql"
 import { Ledger, type NewTask, type Settlement } from "../../actors/ports/Ledger.ts"
-import { TaskId } from "../../protocol/Ids.ts"
+import type { TaskId } from "../../protocol/Ids.ts"
 import {
   agent,
   brokenHistories,

@@ -1,0 +1,159 @@
+/** What the end of an attempt means: a legal step of the task's life, within its attempts, after a bounded delay. */
+import { describe, expect, it } from "@effect/vitest"
+import { Schema } from "effect"
+import { backoffMillis, settlementOf } from "../../actors/TaskLifecycle.ts"
+import type { TaskOrder } from "../../protocol/Dispatch.ts"
+import { Namespace, TaskId } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
+import { RetryPolicy } from "../../protocol/Task.ts"
+
+const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
+const Chance = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 0.999_999 }))
+
+const End = Schema.Union([
+  Schema.TaggedStruct("Returned", { data: Schema.Null, dataBytes: between(0, 2 * Limits.resultBytesMax) }),
+  Schema.TaggedStruct("Failed", {
+    error: Schema.Struct({ code: Schema.String, message: Schema.String }),
+    retryable: Schema.Boolean,
+    retryAfterMillis: Schema.UndefinedOr(between(0, 2 * Limits.retryDelayMillisMax))
+  }),
+  Schema.TaggedStruct("Crashed", { message: Schema.String }),
+  Schema.TaggedStruct("TimedOut", { afterMillis: between(0, 1_000), deadline: Schema.Boolean }),
+  Schema.TaggedStruct("Stopped", {})
+])
+
+const orderWith = (over: Partial<TaskOrder>): TaskOrder => ({
+  id: TaskId.make("01a20a42-4a11-7003-b0b9-a4786c45f7b0"),
+  namespace: Namespace.make("default"),
+  name: "a task",
+  type: "echo.say",
+  lane: "normal",
+  max_attempts: 5,
+  ...over
+})
+
+const given = {
+  end: End,
+  number: between(1, Limits.attemptsMax),
+  max: between(1, Limits.attemptsMax),
+  atMostOnce: Schema.Boolean,
+  retry: Schema.UndefinedOr(RetryPolicy),
+  chance: Chance
+}
+
+describe("the end of an attempt", () => {
+  it.prop("leads to a state that may follow running, and keeps to the task's attempts", given, (input) => {
+    const { atMostOnce, chance, end, max, number, retry } = input
+    const order = orderWith({ max_attempts: max, ...(atMostOnce && { at_most_once: true }), ...(retry && { retry }) })
+    const settlement = settlementOf(end, { number, executionMillis: 7, order, chance })
+    switch (settlement._tag) {
+      case "Completed":
+        return expect(end._tag === "Returned" && end.dataBytes <= Limits.resultBytesMax).toBe(true)
+      case "Released":
+        return expect([end._tag, atMostOnce]).toEqual(["Stopped", false])
+      case "Retry":
+        expect(number).toBeLessThan(max)
+        expect(atMostOnce).toBe(false)
+        expect(Number.isSafeInteger(settlement.delayMillis)).toBe(true)
+        expect(settlement.delayMillis).toBeGreaterThanOrEqual(0)
+        expect(settlement.delayMillis).toBeLessThanOrEqual(Limits.retryDelayMillisMax)
+        return expect(["Failed", "Crashed", "TimedOut"]).toContain(end._tag)
+      case "TimedOut":
+        return expect(end._tag).toBe("TimedOut")
+      case "Failed":
+        expect(settlement.error.message).toBeTypeOf("string")
+        return expect(end._tag === "Stopped" && !atMostOnce).toBe(false)
+    }
+  })
+
+  it.prop(
+    "that may be tried again is tried again until the attempts are used up, and no more often",
+    given,
+    (input) => {
+      const { chance, end, max, retry } = input
+      const order = orderWith({ max_attempts: max, ...(retry && { retry }) })
+      let number = 1
+      while (settlementOf(end, { number, executionMillis: 1, order, chance })._tag === "Retry") number++
+      const final =
+        end._tag === "Returned" ||
+        end._tag === "Stopped" ||
+        (end._tag === "Failed" && !end.retryable) ||
+        (end._tag === "TimedOut" && end.deadline)
+      expect(number).toBe(final ? 1 : max)
+    }
+  )
+
+  it("of a task that may run at most once is unknown when it was cut short, however that happened", () => {
+    const order = orderWith({ at_most_once: true })
+    for (const end of [
+      { _tag: "Crashed", message: "boom" },
+      { _tag: "TimedOut", afterMillis: 5, deadline: false },
+      { _tag: "Stopped" }
+    ] as const) {
+      const settlement = settlementOf(end, { number: 1, executionMillis: 1, order, chance: 0 })
+      expect(settlement).toMatchObject({ _tag: "Failed", error: { code: "unknown_outcome" } })
+    }
+    const own = { code: "http_status", message: "500" }
+    const failed = { _tag: "Failed", error: own, retryable: true, retryAfterMillis: undefined } as const
+    expect(settlementOf(failed, { number: 1, executionMillis: 1, order, chance: 0 })).toMatchObject({
+      _tag: "Failed",
+      error: own
+    })
+  })
+
+  it("tells a result that is too large from one that fits by a byte", () => {
+    const ends = [Limits.resultBytesMax, Limits.resultBytesMax + 1].map((dataBytes) =>
+      settlementOf(
+        { _tag: "Returned", data: null, dataBytes },
+        { number: 1, executionMillis: 1, order: orderWith({}), chance: 0 }
+      )
+    )
+    expect(ends).toMatchObject([{ _tag: "Completed" }, { _tag: "Failed", error: { code: "result_too_large" } }])
+  })
+
+  it("keeps its own reason when the last attempt fails", () => {
+    const order = orderWith({ max_attempts: 1 })
+    const last = (end: Parameters<typeof settlementOf>[0]) =>
+      settlementOf(end, { number: 1, executionMillis: 1, order, chance: 0 })
+    expect(last({ _tag: "Crashed", message: "boom" })).toMatchObject({
+      _tag: "Failed",
+      error: { code: "crashed", message: "boom" }
+    })
+    expect(last({ _tag: "TimedOut", afterMillis: 5, deadline: false })).toMatchObject({
+      _tag: "TimedOut",
+      error: { code: "timeout" }
+    })
+    expect(last({ _tag: "TimedOut", afterMillis: 5, deadline: true })).toMatchObject({
+      _tag: "TimedOut",
+      error: { code: "deadline" }
+    })
+  })
+})
+
+describe("the delay before another attempt", () => {
+  const policy = { retry: Schema.UndefinedOr(RetryPolicy), number: between(1, Limits.attemptsMax), chance: Chance }
+
+  it.prop(
+    "lies between its jitter below the capped exponential and the capped exponential",
+    policy,
+    ({ chance, number, retry }) => {
+      const delay = retry?.delay_ms ?? 1_000
+      const cap = retry?.delay_max_ms ?? Math.max(300_000, delay)
+      const whole = Math.min(cap, delay * (retry?.factor ?? 2) ** (number - 1))
+      const found = backoffMillis(retry, number, chance)
+      expect(found).toBeLessThanOrEqual(Math.ceil(whole))
+      expect(found).toBeGreaterThanOrEqual(Math.floor(whole * (1 - (retry?.jitter ?? 0.2))))
+      expect(backoffMillis(retry, number, 0)).toBe(Math.round(whole))
+    }
+  )
+
+  it.prop("never shrinks from one attempt to the next, at the same chance", policy, ({ chance, number, retry }) => {
+    expect(backoffMillis(retry, number + 1, chance)).toBeGreaterThanOrEqual(backoffMillis(retry, number, chance))
+  })
+
+  it("is 1, 2, 4, ... seconds up to 5 minutes unless the task says otherwise", () => {
+    expect([1, 2, 3, 9, 10, 100].map((number) => backoffMillis(undefined, number, 0))).toEqual([
+      1_000, 2_000, 4_000, 256_000, 300_000, 300_000
+    ])
+  })
+})
