@@ -1,51 +1,11 @@
 /** Spans leave the process only when an endpoint is configured, and then one request gives one linked trace. */
-import { createServer, type Server } from "node:http"
-import type { AddressInfo } from "node:net"
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Option, Redacted, References, type Scope, Tracer } from "effect"
+import { Duration, Effect, Option, Redacted, References, Tracer } from "effect"
 import { currentTraceparent, withSpanFrom } from "../../protocol/TraceContext.ts"
 import { layer, sampled } from "../../src/observability/Tracing.ts"
-
-interface ExportedSpan {
-  readonly traceId: string
-  readonly spanId: string
-  readonly parentSpanId?: string
-  readonly name: string
-}
-
-interface Collector {
-  readonly endpoint: string
-  readonly requests: Array<{ readonly path: string; readonly headers: Record<string, unknown>; readonly body: any }>
-}
-
-const collector: Effect.Effect<Collector, never, Scope.Scope> = Effect.gen(function* () {
-  const requests: Collector["requests"] = []
-  const server = yield* Effect.acquireRelease(
-    Effect.callback<Server>((resume) => {
-      const made = createServer((request, response) => {
-        let body = ""
-        request.on("data", (part) => {
-          body += part
-        })
-        request.on("end", () => {
-          requests.push({ path: request.url ?? "", headers: request.headers, body: JSON.parse(body) })
-          response.writeHead(200, { "content-type": "application/json" }).end("{}")
-        })
-      }).listen(0, "127.0.0.1", () => resume(Effect.succeed(made)))
-    }),
-    (made) => Effect.callback<void>((resume) => void made.close(() => resume(Effect.void)))
-  )
-  return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests }
-})
+import { collector, spansOf } from "./Collector.ts"
 
 const options = { serviceName: "datamcp", serviceVersion: "0", nodeName: "node-1", sampleRatio: 1 }
-
-const spansOf = ({ requests }: Collector): ReadonlyArray<ExportedSpan> =>
-  requests
-    .filter(({ path }) => path === "/v1/traces")
-    .flatMap(({ body }) =>
-      body.resourceSpans.flatMap((resource: any) => resource.scopeSpans.flatMap((s: any) => s.spans))
-    )
 
 /** A request at a door, whose traceparent travels with the order to an instance. */
 const submission = Effect.gen(function* () {
