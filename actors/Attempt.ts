@@ -4,6 +4,7 @@
  */
 import { Cause, Duration, Effect, Exit, JsonPointer, Schema } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
+import { storable, storableJson } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import { BehaviourFailure, type RunAttempt } from "./Behaviour.ts"
 import { Ledger } from "./ports/Ledger.ts"
@@ -60,14 +61,16 @@ export const run = (input: {
 }
 
 const returned = (data: Schema.Json): AttemptEnd => {
-  const text = JSON.stringify(data)
-  return text === undefined
-    ? { _tag: "Crashed", message: "the behaviour returned something that is not JSON" }
-    : {
-        _tag: "Returned",
-        data,
-        dataBytes: text.length <= 64 * 1024 ? text.length : new TextEncoder().encode(text).length
-      }
+  const written: string | undefined = JSON.stringify(data)
+  if (written === undefined) {
+    return { _tag: "Crashed", message: "the behaviour returned something that is not JSON" }
+  }
+  const text = storableJson(written)
+  return {
+    _tag: "Returned",
+    data: text === written ? data : JSON.parse(text),
+    dataBytes: text.length <= 64 * 1024 ? text.length : new TextEncoder().encode(text).length
+  }
 }
 
 const endOfCause = (cause: Cause.Cause<BehaviourFailure>): AttemptEnd => {
@@ -94,7 +97,9 @@ const endOfCause = (cause: Cause.Cause<BehaviourFailure>): AttemptEnd => {
 }
 
 const bounded = (text: string) =>
-  text.length <= messageCharactersMax ? text : `${text.slice(0, messageCharactersMax)}... (${text.length} characters)`
+  text.length <= messageCharactersMax
+    ? storable(text)
+    : `${storable(text.slice(0, messageCharactersMax))}... (${text.length} characters)`
 
 /** The payload with every `$result` reference replaced by that task's result data. */
 const resolved = (order: TaskOrder, payload: Schema.Json) => {

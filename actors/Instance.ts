@@ -13,6 +13,7 @@ import { Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Option,
 import type { TaskOrder } from "../protocol/Dispatch.ts"
 import type { TaskId } from "../protocol/Ids.ts"
 import * as Metrics from "../protocol/Metrics.ts"
+import { storable } from "../protocol/Storable.ts"
 import type { TaskPriority, TaskProgress } from "../protocol/Task.ts"
 import { withSpanFrom } from "../protocol/TraceContext.ts"
 import * as Attempt from "./Attempt.ts"
@@ -337,7 +338,11 @@ export const run = Effect.fnUntraced(function* (input: {
 
   const report = (task: RunningTask, progress: TaskProgress) => {
     const first = reports.size === 0
-    reports.set(task.id, { task, progress })
+    const { current_step } = progress
+    reports.set(task.id, {
+      task,
+      progress: current_step === undefined ? progress : { ...progress, current_step: storable(current_step) }
+    })
     if (first) fork(Effect.delay(flushReports, limits.progressEvery))
   }
   const flushReports = Effect.suspend(() => {
