@@ -1,4 +1,5 @@
 /** What Prometheus reads: every figure under its name, with its meaning, from the start. */
+import { readdirSync, readFileSync } from "node:fs"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Metric } from "effect"
 import * as Metrics from "../../protocol/Metrics.ts"
@@ -51,7 +52,20 @@ describe("the Prometheus text", () => {
   )
 })
 
+const root = new URL("../../", import.meta.url)
+const sources = ["actors", "src"].flatMap((folder) =>
+  readdirSync(new URL(folder, root), { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => readFileSync(new URL(`${folder}/${name}`, root), "utf8"))
+)
+const text = readFileSync(new URL("protocol/Metrics.ts", root), "utf8")
+const exported = [...text.matchAll(/^export const (\w+) = (?:counter|gauge|histogram)s?\(/gmu)].map(([, name]) => name)
+
 describe("the catalogue", () => {
+  it.each(exported)("has nothing that no part of the program sets: %s", (name) => {
+    expect(sources.some((source) => source.includes(`Metrics.${name}`))).toBe(true)
+  })
+
   it("names each metric once, by the rules of Prometheus", () => {
     const names = Metrics.catalogue.map(({ name }) => name)
     expect(new Set(names).size).toBe(names.length)
