@@ -244,19 +244,19 @@ const encodingsOf = (header: string | undefined): ReadonlyArray<string> =>
 const decoded = (body: Readable, encodings: ReadonlyArray<string>): Effect.Effect<Readable, BehaviourFailure> => {
   const [encoding, ...more] = encodings
   if (encoding === undefined) return Effect.succeed(body)
-  const decoder = decoders[encoding]
+  const decoder = decoders.get(encoding)
   return decoder === undefined || more.length > 0
     ? failed("http_encoding", `the response is encoded as ${encodings.join(", ")}, which is not supported`, false)
     : Effect.sync(() => pipeline(body, decoder(), nobodyListens))
 }
 
-const decoders: Readonly<Record<string, () => NodeJS.ReadWriteStream & Readable>> = {
-  gzip: createGunzip,
-  "x-gzip": createGunzip,
-  deflate: createInflate,
-  br: createBrotliDecompress,
-  zstd: createZstdDecompress
-}
+const decoders = new Map<string, () => NodeJS.ReadWriteStream & Readable>([
+  ["gzip", createGunzip],
+  ["x-gzip", createGunzip],
+  ["deflate", createInflate],
+  ["br", createBrotliDecompress],
+  ["zstd", createZstdDecompress]
+])
 
 /** Counted after decoding, piece by piece: a small body that grows without end stops at the limit. */
 const bounded = (body: Readable, bytesMax: number, url: URL): Stream.Stream<Uint8Array, BehaviourFailure> =>

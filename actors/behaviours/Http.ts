@@ -11,30 +11,11 @@ import { type Attempt, type Behaviour, BehaviourFailure } from "../Behaviour.ts"
 import { networkPolicy, networkSettings, urlCharactersMax } from "./AddressGuard.ts"
 import { parametersOf, payloadDecoder, settingsDecoder } from "./BehaviourInput.ts"
 import * as GuardedFetch from "./GuardedFetch.ts"
+import { RequestHeaders } from "./RequestHeaders.ts"
 import { ArtifactName, saveArtifact } from "./SavedArtifact.ts"
 import { storable } from "./Storable.ts"
 
 const defaults = { responseBytesMax: 5 * 1024 * 1024, timeoutMillis: 30_000 }
-const headersMax = 64
-const headerCharactersMax = 8_192
-
-/** Those that frame the message or name its destination are the connection's own. */
-const ownHeaders =
-  /^(host|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|content-length|expect|http2-settings)$/iu
-
-const HeaderName = Schema.String.check(
-  Schema.isPattern(/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/u, { expected: "a header name" }),
-  Schema.makeFilter((name: string) => !ownHeaders.test(name), { expected: "a header that a task may set" })
-)
-const HeaderValue = Schema.String.check(
-  Schema.isMaxLength(headerCharactersMax),
-  Schema.isPattern(/^[\t\x20-\x7e\x80-\xff]*$/u, {
-    expected: "a header value without line breaks or control characters"
-  })
-)
-
-const FetchHeaders = Schema.Record(HeaderName, HeaderValue).check(Schema.isMaxProperties(headersMax))
-
 const TimeoutMillis = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.timeoutMillisMax }))
 const ResponseBytes = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.artifactBytesMax }))
 
@@ -45,7 +26,7 @@ const Payload = Schema.Struct({
   url: Schema.String.check(Schema.isBetweenLength(1, urlCharactersMax)),
   /** `GET` when absent, `POST` when there is a body. */
   method: Schema.optionalKey(Schema.Literals(["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])),
-  headers: Schema.optionalKey(FetchHeaders),
+  headers: Schema.optionalKey(RequestHeaders),
   /** A text is sent as it is; anything else as JSON. */
   body: Schema.optionalKey(Schema.Json),
   /** Statuses that complete the task; all of 2xx when absent. */

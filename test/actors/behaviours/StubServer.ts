@@ -78,7 +78,7 @@ const listening = (answers: Answers, host: string, port: number) => {
 export const until = (condition: () => boolean) =>
   Effect.gen(function* () {
     for (let tries = 0; !condition(); tries++) {
-      if (tries > 1_000) return yield* Effect.die(new Error(`it did not come true in time: ${condition}`))
+      if (tries > 1_000) return yield* Effect.die(new Error(`it did not come true in time: ${condition.toString()}`))
       yield* Effect.sleep("5 millis")
     }
   })
