@@ -31,7 +31,7 @@ export interface OwnPlatform {
   /** SIGKILL to the serving process: no handler runs, nothing is flushed. Returns once it is gone. */
   readonly kill: Effect.Effect<void>
   /** Starts it again on the same data and port. Returns once it is ready. */
-  readonly startAgain: Effect.Effect<void, PlatformProblem, HttpClient.HttpClient>
+  readonly startAgain: Effect.Effect<void, PlatformProblem>
 }
 
 /** Starts a platform with its data in `folder` and waits until it is ready. Fails with the end of its log. */
@@ -40,11 +40,12 @@ export const startPlatform = Effect.fnUntraced(function* (folder: string) {
   const port = yield* freePort
   const url = `http://127.0.0.1:${port}`
   const child = yield* Ref.make<ChildProcess | undefined>(undefined)
+  const http = yield* HttpClient.HttpClient
   const start = Effect.gen(function* () {
     const started = spawnPlatform(folder, port)
     yield* Ref.set(child, started)
     yield* untilReady(url, started, folder)
-  })
+  }).pipe(Effect.provideService(HttpClient.HttpClient, http))
   yield* Effect.addFinalizer(() =>
     Effect.flatMap(Ref.get(child), (last) => (last === undefined ? Effect.void : end(last)))
   )

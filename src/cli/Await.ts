@@ -90,19 +90,24 @@ const animateTask = Effect.fnUntraced(function* (task: Task, watch: TaskWatch) {
   )
 }, Effect.scoped)
 
-/** The graph once it has ended, with the names of its agents. Shows its tasks on the way. */
-export const untilGraphEnds = Effect.fnUntraced(
-  function* (id: Graph["id"]) {
-    const output = yield* Output
-    return yield* output.animated ? animateGraph(id) : narrateGraph(id)
-  },
-  (effect, id) => Effect.onInterrupt(effect, () => goesOn(`graph ${id}`, `datamcp graphs get ${id} --watch`))
-)
+/** Called with each state of a graph that is seen; what it tells appears among what is shown. */
+export type OnGraph = (seen: GraphView.GraphSeen, tell: (words: string) => Effect.Effect<void>) => Effect.Effect<void>
 
-const narrateGraph = Effect.fnUntraced(function* (id: Graph["id"]) {
+/** The graph once it has ended, with the names of its agents. Shows its tasks on the way. */
+export const followGraph = Effect.fnUntraced(function* (id: Graph["id"], onGraph: OnGraph = () => Effect.void) {
+  const output = yield* Output
+  return yield* output.animated ? animateGraph(id, onGraph) : narrateGraph(id, onGraph)
+})
+
+/** As `followGraph`, in front of a person who may stop watching. */
+export const untilGraphEnds = (id: Graph["id"]) =>
+  Effect.onInterrupt(followGraph(id), () => goesOn(`graph ${id}`, `datamcp graphs get ${id} --watch`))
+
+const narrateGraph = Effect.fnUntraced(function* (id: Graph["id"], onGraph: OnGraph) {
   const output = yield* Output
   const connected = yield* connection(output.note)
   return yield* graphStates(id, connected).pipe(
+    Stream.tap((seen) => onGraph(seen, output.note)),
     Stream.mapAccumEffect(
       (): Graph | undefined => undefined,
       (before, seen) =>
@@ -115,12 +120,14 @@ const narrateGraph = Effect.fnUntraced(function* (id: Graph["id"]) {
   )
 })
 
-const animateGraph = Effect.fnUntraced(function* (id: Graph["id"]) {
+const animateGraph = Effect.fnUntraced(function* (id: Graph["id"], onGraph: OnGraph) {
   const { ink } = yield* Output
   const area = yield* LiveArea.make
-  const connected = yield* connection((words) => area.print(ink.yellow(words)))
+  const tell = (words: string) => area.print(ink.yellow(words))
+  const connected = yield* connection(tell)
   return yield* graphStates(id, connected).pipe(
     Stream.tap((seen) => area.draw((size) => GraphView.frame(seen, size, ink))),
+    Stream.tap((seen) => onGraph(seen, tell)),
     lastOf
   )
 }, Effect.scoped)

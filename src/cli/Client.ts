@@ -27,12 +27,15 @@ export class Client extends Context.Service<Client, HttpApiClient.ForApi<typeof 
     })
   ).pipe(Layer.provide(Layer.unwrap(Effect.map(Connection, ({ key }) => withKey(key)))))
 
-  static readonly layer = Client.layerNoDeps.pipe(
-    Layer.provide(Connection.layer),
+  /** For the `Connection` that is given in. */
+  static readonly layerConnection = Client.layerNoDeps.pipe(
     Layer.provide(FetchHttpClient.layer),
     // A redirect would show the key to whoever it leads to.
     Layer.provide(Layer.succeed(FetchHttpClient.RequestInit, { redirect: "error" }))
   )
+
+  /** For the connection that flags, environment and files tell. */
+  static readonly layer = Client.layerConnection.pipe(Layer.provide(Connection.layer))
 }
 
 const withKey = (key: Connection["Service"]["key"]) => {

@@ -144,17 +144,19 @@ const line = (task: GraphTask, seen: GraphSeen, columns: Columns, ink: Ink.Ink):
 export const note = (task: GraphTask, seen: GraphSeen): string => {
   const parts = [
     task.attempt > 1 ? `attempt ${task.attempt}` : "",
-    task.execution_time_ms !== null
-      ? Ink.duration(task.execution_time_ms)
-      : task.status === "running"
-        ? Ink.duration(seen.runningMillis.get(task.key) ?? 0)
-        : "",
+    task.execution_time_ms !== null ? Ink.duration(task.execution_time_ms) : runningTime(task, seen),
     task.error !== null ? Ink.printable(task.error.message) : "",
     task.status === "running" ? Ink.printable(task.progress?.current_step ?? "") : "",
     task.status === "pending" ? waiting(task, seen.graph) : "",
     task.status === "queued" ? "queued" : ""
   ]
   return parts.filter((part) => part !== "").join("  ")
+}
+
+/** Nothing in the first second: a time that is always new says little. */
+const runningTime = (task: GraphTask, seen: GraphSeen): string => {
+  const millis = seen.runningMillis.get(task.key) ?? 0
+  return task.status === "running" && millis >= 1000 ? Ink.duration(millis) : ""
 }
 
 const waiting = (task: GraphTask, graph: Graph): string => {
