@@ -166,17 +166,17 @@ export class Ledger extends Context.Service<
     /**
      * Claims queued tasks for an instance: `queued` to `running`, attempt + 1, if the slot's epoch is the present one.
      * Ids that are missing from the answer were not won. `fenced`: the slot's epoch is outdated; the instance must stop.
+     * Answers however long Postgres is away: a claim of unknown outcome may have won what nobody would run. One slot must
+     * not claim a task while an earlier claim for it is under way.
      */
     readonly claim: (
       slot: Slot,
       orders: ReadonlyArray<TaskOrder>
-    ) => Effect.Effect<{ readonly fenced: boolean; readonly claimed: ReadonlyArray<Claimed> }, LedgerUnavailable>
-    /** Records the end of an attempt; resolves dependents in the same transaction. */
-    readonly settle: (
-      slot: Slot,
-      task: RunningTask,
-      settlement: Settlement
-    ) => Effect.Effect<Settled, LedgerUnavailable>
+    ) => Effect.Effect<{ readonly fenced: boolean; readonly claimed: ReadonlyArray<Claimed> }>
+    /**
+     * Records the end of an attempt; resolves dependents in the same transaction. Answers however long Postgres is away.
+     */
+    readonly settle: (slot: Slot, task: RunningTask, settlement: Settlement) => Effect.Effect<Settled>
     /** Records progress of a running attempt. Fenced or late reports change nothing. */
     readonly progress: (slot: Slot, task: RunningTask, progress: TaskProgress) => Effect.Effect<void, LedgerUnavailable>
     /**

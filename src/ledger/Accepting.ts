@@ -25,7 +25,7 @@ interface AcceptRow {
 }
 
 export const make = Effect.fnUntraced(function* (committing: Committing) {
-  const { commit, limits, publish, sql } = committing
+  const { commit, publish, sql } = committing
 
   const acceptRows = (
     tasks: ReadonlyArray<NewTask>,
@@ -47,17 +47,14 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
               fingerprint: options.graph.idempotency?.fingerprint
             })
       yield* Metric.update(Metrics.ledgerBatchSize({ operation: "accept" }), tasks.length)
-      const answers = yield* commit<AcceptRow>(
-        "accept",
-        () =>
-          sql.unsafe("select * from task_accept($1::json, $2::json, $3::json, $4::boolean, $5::boolean)", [
-            rows,
-            edges,
-            graph,
-            options.atomic,
-            options.simple
-          ]),
-        limits.patience
+      const answers = yield* commit<AcceptRow>("accept", () =>
+        sql.unsafe("select * from task_accept($1::json, $2::json, $3::json, $4::boolean, $5::boolean)", [
+          rows,
+          edges,
+          graph,
+          options.atomic,
+          options.simple
+        ])
       )
       return yield* acceptOutcomes(tasks, answers)
     })

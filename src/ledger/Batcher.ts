@@ -30,12 +30,22 @@ interface Waiting<A, B, E> {
   readonly answer: Deferred.Deferred<B, E>
 }
 
-/** Starts the workers in the scope; they end with it, and requests that still wait are interrupted. */
+/** Starts the workers in the scope; they end with it, and callers that still wait are interrupted. */
 export const make = <A, B, E>(
   options: BatcherOptions<A, B, E>
 ): Effect.Effect<(request: A) => Effect.Effect<B, E>, never, Scope.Scope> =>
   Effect.gen(function* () {
     const waiting = yield* Queue.bounded<Waiting<A, B, E>>(options.waitingMax)
+    const unanswered = new Set<Waiting<A, B, E>>()
+    let closed = false
+    // Before the workers are forked, so that it runs after they have ended.
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        closed = true
+        for (const entry of unanswered) Deferred.doneUnsafe(entry.answer, Effect.interrupt)
+        return Queue.shutdown(waiting)
+      })
+    )
 
     const answer = (batch: ReadonlyArray<Waiting<A, B, E>>): Effect.Effect<void> =>
       options.flush(batch.map((entry) => entry.request)).pipe(
@@ -46,6 +56,7 @@ export const make = <A, B, E>(
                 const entry = batch[index]
                 const value = answers[index]
                 if (entry === undefined) continue
+                unanswered.delete(entry)
                 Deferred.doneUnsafe(
                   entry.answer,
                   value === undefined ? Effect.die(new Error("a batch was answered in part")) : Effect.succeed(value)
@@ -59,7 +70,10 @@ export const make = <A, B, E>(
               return Effect.andThen(answer(batch.slice(0, middle)), answer(batch.slice(middle)))
             }
             return Effect.sync(() => {
-              for (const entry of batch) Deferred.doneUnsafe(entry.answer, Effect.failCause(cause))
+              for (const entry of batch) {
+                unanswered.delete(entry)
+                Deferred.doneUnsafe(entry.answer, Effect.failCause(cause))
+              }
             })
           }
         })
@@ -92,7 +106,13 @@ export const make = <A, B, E>(
 
     return (request) =>
       Effect.suspend(() => {
+        if (closed) return Effect.interrupt
         const entry: Waiting<A, B, E> = { request, answer: Deferred.makeUnsafe() }
-        return Effect.andThen(Queue.offer(waiting, entry), Deferred.await(entry.answer))
+        unanswered.add(entry)
+        if (Queue.offerUnsafe(waiting, entry)) return Deferred.await(entry.answer)
+        return Queue.offer(waiting, entry).pipe(
+          Effect.onInterrupt(() => Effect.sync(() => unanswered.delete(entry))),
+          Effect.andThen(Deferred.await(entry.answer))
+        )
       })
   })

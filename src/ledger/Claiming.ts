@@ -1,5 +1,6 @@
 /**
- * How instances claim: the claims of all instances of this node share transactions of `task_claim`.
+ * How instances claim: the claims of all instances of this node share transactions of `task_claim`. A claim is repeated
+ * for as long as Postgres is away: what it won would otherwise run nowhere, under a lease that is alive.
  */
 import { Effect, Metric } from "effect"
 import type { Claimed, Ledger, Slot } from "../../actors/ports/Ledger.ts"
@@ -15,7 +16,7 @@ interface Wanted {
 }
 
 export const make = Effect.fnUntraced(function* (committing: Committing) {
-  const { actor, batch, commit, limits, publish, refusedIsDefect, sql } = committing
+  const { actor, batch, commitUntilKnown, publish, refusedIsDefect, sql } = committing
 
   const claimBatch = (wanted: ReadonlyArray<Wanted>) =>
     Effect.gen(function* () {
@@ -30,23 +31,20 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       )
       // One order of locking for all batches.
       tasks.sort((left, right) => (left.id < right.id ? -1 : 1))
-      const rows = yield* commit<{
+      const rows = yield* commitUntilKnown<{
         readonly slot: number
         readonly id: TaskId | null
         readonly attempt: number
         readonly number: number
         readonly at: Date
         readonly payload: Claimed["payload"] | null
-      }>(
-        "claim",
-        (again) =>
-          sql.unsafe("select * from task_claim($1::json, $2::json, $3::text, $4::boolean)", [
-            JSON.stringify(slots),
-            JSON.stringify(tasks),
-            actor,
-            again
-          ]),
-        limits.patience
+      }>("claim", (again) =>
+        sql.unsafe("select * from task_claim($1::json, $2::json, $3::text, $4::boolean)", [
+          JSON.stringify(slots),
+          JSON.stringify(tasks),
+          actor,
+          again
+        ])
       )
       const answers = wanted.map(() => ({ fenced: false, claimed: new Array<Claimed>() }))
       const orders = new Map(wanted.flatMap((entry) => entry.orders.map((order) => [order.id, order] as const)))

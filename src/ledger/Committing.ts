@@ -5,7 +5,7 @@
  * A commit whose answer is lost is unknown: the same batch is sent again marked as repetition. Ids, attempts and epochs
  * make it find what the first one did, and the row locks make it wait for a first one that is still under way.
  */
-import { Context, Duration, Effect, Metric, Queue, Schedule } from "effect"
+import { Context, Duration, Effect, Fiber, Metric, Queue, Schedule } from "effect"
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
 import { Bus } from "../../actors/ports/Bus.ts"
@@ -14,7 +14,7 @@ import type { Event } from "../../protocol/Event.ts"
 import type { NodeName } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import * as Batcher from "./Batcher.ts"
-import { isTransient } from "./Postgres.ts"
+import { isTransient, messageOf } from "./Postgres.ts"
 import * as TaskRows from "./TaskRows.ts"
 
 /** Bounds of the ledger's batches. */
@@ -29,8 +29,10 @@ export const LedgerLimits = Context.Reference<{
   readonly waitingMax: number
   /** Tasks that wait in `ready`; older ones give way and are found by the reconciler. */
   readonly readyMax: number
-  /** How long an accept or claim is repeated while Postgres is away before its caller is told so. */
+  /** How long most changes are repeated while Postgres is away before their caller is told so. */
   readonly patience: Duration.Duration
+  /** Silence of a connection after which a statement is sent again on another: above Postgres's own statement timeout. */
+  readonly answerWithin: Duration.Duration
 }>("datamcp/ledger/LedgerLimits", {
   defaultValue: () => ({
     rowsMax: 500,
@@ -38,7 +40,8 @@ export const LedgerLimits = Context.Reference<{
     workers: 2,
     waitingMax: 20_000,
     readyMax: 20_000,
-    patience: Duration.seconds(2)
+    patience: Duration.seconds(2),
+    answerWithin: Duration.seconds(20)
   })
 })
 
@@ -52,6 +55,23 @@ export class StatementRefused {
 }
 
 export type CommitError = LedgerUnavailable | StatementRefused
+
+/** What became of the statement is not known: Postgres is away, or its connection is silent. */
+class OutcomeUnknown {
+  readonly _tag = "OutcomeUnknown"
+  readonly message: string
+  constructor(message: string) {
+    this.message = message
+  }
+}
+
+/** For callers whose rows were checked before: a refused statement is a defect of ours. */
+function refusedIsDefect<A>(effect: Effect.Effect<A, StatementRefused>): Effect.Effect<A>
+function refusedIsDefect<A>(effect: Effect.Effect<A, CommitError>): Effect.Effect<A, LedgerUnavailable>
+function refusedIsDefect<A>(effect: Effect.Effect<A, CommitError>) {
+  return Effect.catchTag(effect, "StatementRefused", (refused) => Effect.die(refused.error))
+}
+
 const repeatedly = Schedule.jittered(
   Schedule.min([Schedule.exponential("50 millis", 1.6), Schedule.spaced("1 second")])
 )
@@ -64,43 +84,60 @@ export const make = (node: NodeName) =>
     const sql = yield* SqlClient.SqlClient
     const bus = yield* Bus
     const limits = yield* LedgerLimits
+    const scope = yield* Effect.scope
     const actor = `node:${node}`
     const ready = yield* Queue.sliding<Ready>(limits.readyMax)
 
-    /**
-     * Runs a statement until its outcome is known: repeated while Postgres is away, for `patience` or for ever.
-     */
-    const commit = <Row extends object>(
+    /** Runs a statement until its outcome is known, however long Postgres is away. */
+    const commitUntilKnown = <Row extends object>(
       operation: string,
-      statement: (again: boolean) => Effect.Effect<ReadonlyArray<Row>, SqlError>,
-      patience: Duration.Duration | "endless"
-    ): Effect.Effect<ReadonlyArray<Row>, CommitError> =>
+      statement: (again: boolean) => Effect.Effect<ReadonlyArray<Row>, SqlError>
+    ): Effect.Effect<ReadonlyArray<Row>, StatementRefused> =>
       Effect.suspend(() => {
         let again = false
         const once = Effect.suspend(() => statement(again)).pipe(
-          Effect.mapError((error) => {
+          Effect.mapError((error) =>
+            isTransient(error) ? new OutcomeUnknown(messageOf(error)) : new StatementRefused(error)
+          ),
+          Effect.timeoutOrElse({
+            duration: limits.answerWithin,
+            orElse: () => Effect.fail(new OutcomeUnknown("no answer"))
+          }),
+          Effect.tapError((error) => {
             again = true
-            return isTransient(error)
-              ? new LedgerUnavailable({ operation, message: error.reason.message })
-              : new StatementRefused(error)
+            return Effect.logDebug(
+              `${operation} was not answered`,
+              error._tag === "OutcomeUnknown" ? error.message : ""
+            )
           })
         )
-        const retried = Effect.retry(once, {
+        return Effect.retry(once, {
           schedule: repeatedly,
-          while: (error) => error._tag === "LedgerUnavailable"
-        })
-        return patience === "endless"
-          ? retried
-          : Effect.timeoutOrElse(retried, {
-              duration: patience,
-              orElse: () =>
-                Effect.fail(new LedgerUnavailable({ operation, message: "Postgres did not answer in time" }))
-            })
+          while: (error) => error._tag === "OutcomeUnknown"
+        }).pipe(Effect.catchTag("OutcomeUnknown", Effect.die))
       }).pipe(Effect.trackDuration(Metrics.ledgerCommitSeconds({ operation }), Duration.toSeconds))
 
-    /** For callers that hand in single rows: a refused statement is a defect of ours, since input was checked before. */
-    const refusedIsDefect = <A, R>(effect: Effect.Effect<A, CommitError, R>): Effect.Effect<A, LedgerUnavailable, R> =>
-      Effect.catchTag(effect, "StatementRefused", (refused) => Effect.die(refused.error))
+    /**
+     * The same for callers who may be told that the outcome is not known. They are told in time even when the connection
+     * is silent: ending its statement may take seconds more, which nobody waits for.
+     */
+    const commit = <Row extends object>(
+      operation: string,
+      statement: (again: boolean) => Effect.Effect<ReadonlyArray<Row>, SqlError>
+    ): Effect.Effect<ReadonlyArray<Row>, CommitError> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkIn(commitUntilKnown(operation, statement), scope, { startImmediately: true })
+          return yield* restore(Fiber.join(fiber)).pipe(
+            Effect.timeoutOrElse({
+              duration: limits.patience,
+              orElse: () =>
+                Effect.fail(new LedgerUnavailable({ operation, message: "Postgres did not answer in time" }))
+            }),
+            Effect.onError(() => Effect.forkIn(Fiber.interrupt(fiber), scope))
+          )
+        })
+      )
 
     const publish = (events: ReadonlyArray<Event>) => (events.length === 0 ? Effect.void : bus.publishEvents(events))
 
@@ -120,6 +157,7 @@ export const make = (node: NodeName) =>
                   rows.map((row) => ({ agentId: row.agent_id, order: TaskRows.orderOfRow(row) }))
                 )
               ),
+              Effect.timeout(limits.patience),
               Effect.catch((error) => Effect.logDebug("ready tasks are left to the reconciler", error.message))
             )
 
@@ -132,12 +170,12 @@ export const make = (node: NodeName) =>
           )
 
     /** Groups requests of a kind; see `Batcher`. */
-    const batch = <A, B>(
+    const batch = <A, B, E extends CommitError>(
       operation: string,
       bytesOf: (request: A) => number,
-      flush: (requests: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<B>, CommitError>
+      flush: (requests: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<B>, E>
     ) =>
-      Batcher.make<A, B, CommitError>({
+      Batcher.make<A, B, E>({
         rowsMax: limits.rowsMax,
         bytesMax: limits.bytesMax,
         workers: limits.workers,
@@ -150,7 +188,7 @@ export const make = (node: NodeName) =>
 
     /** Rows of a statement that changes no tasks. */
     const rowsOf = <Row extends object>(operation: string, text: string, params: ReadonlyArray<unknown>) =>
-      refusedIsDefect(commit<Row>(operation, () => sql.unsafe(text, params), limits.patience))
+      refusedIsDefect(commit<Row>(operation, () => sql.unsafe(text, params)))
 
     /** Changes of a statement, announced. */
     const changes = Effect.fnUntraced(function* (operation: string, text: string, params: ReadonlyArray<unknown>) {
@@ -166,6 +204,7 @@ export const make = (node: NodeName) =>
       limits,
       ready,
       commit,
+      commitUntilKnown,
       refusedIsDefect,
       publish,
       offerReady,

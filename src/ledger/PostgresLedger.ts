@@ -16,7 +16,7 @@ import * as TaskRows from "./TaskRows.ts"
 const make = (node: NodeName) =>
   Effect.gen(function* () {
     const committing = yield* Committing.make(node)
-    const { actor, announce, changes, commit, limits, ready, refusedIsDefect, rowsOf, sql } = committing
+    const { actor, announce, changes, commit, ready, refusedIsDefect, rowsOf, sql } = committing
     const accept = yield* Accepting.make(committing)
     const claim = yield* Claiming.make(committing)
     const { progress, settle } = yield* Settling.make(committing)
@@ -41,15 +41,12 @@ const make = (node: NodeName) =>
 
     const takeOver = Effect.fnUntraced(function* (instance: { readonly agentId: AgentId; readonly index: number }) {
       const rows = yield* refusedIsDefect(
-        commit<{ readonly epoch: number; readonly changes: ReadonlyArray<TaskRows.ChangeRow> }>(
-          "take_over",
-          () =>
-            sql.unsafe("select * from instance_take_over($1::uuid, $2::int, $3::text)", [
-              instance.agentId,
-              instance.index,
-              node
-            ]),
-          limits.patience
+        commit<{ readonly epoch: number; readonly changes: ReadonlyArray<TaskRows.ChangeRow> }>("take_over", () =>
+          sql.unsafe("select * from instance_take_over($1::uuid, $2::int, $3::text)", [
+            instance.agentId,
+            instance.index,
+            node
+          ])
         )
       )
       const taken = rows[0]

@@ -19,26 +19,19 @@ interface Ending {
 }
 
 export const make = Effect.fnUntraced(function* (committing: Committing) {
-  const { actor, announce, batch, commit, limits, offerReady, publish, refusedIsDefect, sql } = committing
+  const { actor, announce, batch, commit, commitUntilKnown, offerReady, publish, refusedIsDefect, sql } = committing
 
   const settleBatch = (endings: ReadonlyArray<Ending>) =>
     Effect.gen(function* () {
       const rows = endings.map(({ slot, task, end }) => TaskRows.settleRow(slot, task, end))
       rows.sort((left, right) => (left.id < right.id ? -1 : 1))
-      const answers = yield* commit<{
+      const answers = yield* commitUntilKnown<{
         readonly id: TaskId
         readonly number: number
         readonly at: Date
         readonly child: TaskRows.ChangeRow | null
-      }>(
-        "settle",
-        (again) =>
-          sql.unsafe("select * from task_settle($1::json, $2::text, $3::boolean)", [
-            JSON.stringify(rows),
-            actor,
-            again
-          ]),
-        "endless"
+      }>("settle", (again) =>
+        sql.unsafe("select * from task_settle($1::json, $2::text, $3::boolean)", [JSON.stringify(rows), actor, again])
       )
       const recorded = new Map<string, number>()
       const children: Array<TaskRows.ChangeRow> = []
@@ -95,8 +88,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
         }))
         const answers = yield* commit<{ readonly id: TaskId; readonly number: number; readonly at: Date }>(
           "progress",
-          () => sql.unsafe("select * from task_progress($1::json, $2::text)", [JSON.stringify(rows), actor]),
-          limits.patience
+          () => sql.unsafe("select * from task_progress($1::json, $2::text)", [JSON.stringify(rows), actor])
         )
         const numbers = new Map(answers.map((row) => [row.id, row] as const))
         const events: Array<Event> = []
@@ -140,7 +132,9 @@ const storable = (end: Settlement, refused: StatementRefused): Settlement => {
         executionMillis: end.executionMillis,
         error: { code: "result_refused", message: `the result cannot be stored: ${messageOf(refused.error)}` }
       }
-    default:
+    case "Failed":
+    case "TimedOut":
+    case "Retry":
       return { ...end, error: { code: plain(end.error.code), message: plain(end.error.message) } }
   }
 }

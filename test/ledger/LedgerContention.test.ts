@@ -1,4 +1,6 @@
 /** Everything at once, from two nodes: nobody waits for each other in a circle, and every task still ends once. */
+
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { expect, it } from "@effect/vitest"
 import { Effect, Layer, Random } from "effect"
 import { SqlClient } from "effect/sql"
@@ -9,7 +11,6 @@ import { priorities } from "../../protocol/Task.ts"
 import { migrate } from "../../src/ledger/Migrations.ts"
 import * as Postgres from "../../src/ledger/Postgres.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as MemoryBus from "../support/MemoryBus.ts"
 import { freshDatabase } from "../support/Servers.ts"
 import {
