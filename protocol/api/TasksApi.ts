@@ -79,8 +79,8 @@ const submitBatch = HttpApiEndpoint.post("submitBatch", "/tasks/batch", {
     summary: "Submit many tasks",
     description:
       `A JSON array, or one JSON object per line (application/x-ndjson); at most ${Limits.batchTasksMax} tasks. Each item ` +
-      "is accepted or refused on its own and has its outcome at its place: 202 when all were accepted, 207 when some " +
-      "were not. With `atomic=true` one refused item refuses all. With an `Idempotency-Key` an item without a key of " +
+      "is accepted or refused on its own and has its outcome at its place: 202 when all were accepted, else 207. With " +
+      "`atomic=true` one refused item refuses all, with 422. With an `Idempotency-Key` an item without a key of " +
       "its own gets `<key>/<index>`, so that the whole batch may be repeated."
   })
 )

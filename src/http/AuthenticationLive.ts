@@ -23,7 +23,7 @@ const basicKey = (authorization: string | undefined): string | undefined => {
 }
 
 /** Whether a URL shows an API key. */
-export const showsKey = (url: string): boolean => url.includes("dma_")
+export const showsKey = (url: string): boolean => /dma_[a-z0-9]{16}_/u.test(url)
 
 export const noKey = new Unauthenticated({ detail: "Send the header Authorization: Bearer <API key>." })
 

@@ -5,13 +5,14 @@
  */
 
 import { isUtf8 } from "node:buffer"
-import { Effect, Result, type Schema } from "effect"
+import { Effect, Option, Result, Schema } from "effect"
 import { HttpServerRequest } from "effect/http"
 import type { BatchOutcome } from "../../protocol/api/TasksApi.ts"
 import { MalformedRequest } from "../../protocol/api/TransportProblem.ts"
+import { withItemKey } from "../../protocol/IdempotencyKeys.ts"
 import { parseJsonBytes, parseJsonText } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import { InvalidInput, invalidField, TooLarge } from "../../protocol/Problem.ts"
+import { InvalidField, InvalidInput, invalidField, TooLarge } from "../../protocol/Problem.ts"
 import type { BatchItem } from "../../protocol/Query.ts"
 import { Tasks } from "../app/Tasks.ts"
 import { type BodyReader, json, makeBodyReader, mediaType, ndjson } from "./JsonRequest.ts"
@@ -27,28 +28,24 @@ export const makeSubmitBatch = Effect.gen(function* () {
     readonly idempotencyKey: string | undefined
   }) {
     const items = yield* readItems(body)
-    const refusals = items.flatMap((item, index) => (Result.isFailure(item) ? [{ index, problem: item.failure }] : []))
-    if (options.atomic && refusals.length > 0) return yield* refusedAll(refusals)
+    const refused = items.flatMap((item, index) => (Result.isFailure(item) ? [refusal(index, item.failure)] : []))
+    if (options.atomic && refused.length > 0) return yield* nothingAccepted(refused)
     const places: Array<number> = []
     const good: Array<Schema.Json> = []
     items.forEach((item, index) => {
       if (Result.isFailure(item)) return
       places.push(index)
-      good.push(withKey(item.success, options.idempotencyKey, index))
+      good.push(withItemKey(item.success, options.idempotencyKey, index))
     })
-    const outcomes = good.length === 0 ? [] : yield* tasks.submitBatch(good, { atomic: options.atomic })
-    return outcomeOf(items.length, [
-      ...refusals.map(({ index, problem }) => ({ index, status: problem.status, problem: membersOf(problem) })),
-      ...outcomes.map((outcome) => ({ ...outcome, index: places[outcome.index] ?? outcome.index }))
-    ])
+    const answered = good.length === 0 ? [] : yield* tasks.submitBatch(good, { atomic: options.atomic })
+    const outcomes = answered.map((outcome) => ({ ...outcome, index: places[outcome.index] ?? outcome.index }))
+    const data = [...refused, ...outcomes].toSorted((a, b) => a.index - b.index)
+    const accepted = data.filter((item) => "task" in item).length
+    if (options.atomic && accepted === 0) return yield* nothingAccepted(data)
+    const outcome: BatchOutcome = { accepted, refused: data.length - accepted, data }
+    return outcome
   })
 })
-
-const outcomeOf = (count: number, unordered: ReadonlyArray<BatchItem>): BatchOutcome => {
-  const data = unordered.toSorted((a, b) => a.index - b.index)
-  const accepted = data.filter((item) => "task" in item).length
-  return { accepted, refused: count - accepted, data }
-}
 
 const readItems = Effect.fnUntraced(function* (body: BodyReader) {
   const { headers } = yield* HttpServerRequest.HttpServerRequest
@@ -97,38 +94,39 @@ const lines = (bytes: Uint8Array): ReadonlyArray<Item> => {
 
 const malformedLine = Result.fail(new MalformedRequest({ detail: "The line is not valid UTF-8." }))
 
-/** Gives an item without an idempotency key one of its own, made of the batch's key and its place. */
-const withKey = (item: Schema.Json, batchKey: string | undefined, index: number): Schema.Json =>
-  batchKey === undefined ||
-  typeof item !== "object" ||
-  item === null ||
-  Array.isArray(item) ||
-  "idempotency_key" in item
-    ? item
-    : Object.assign(item, { idempotency_key: `${batchKey}/${index}` })
+type Refusal = Extract<BatchItem, { readonly problem: unknown }>
 
-const membersOf = (problem: InvalidInput | MalformedRequest) => ({
-  type: problem.type,
+const refusal = (index: number, problem: InvalidInput | MalformedRequest): Refusal => ({
+  index,
   status: problem.status,
-  title: problem.title,
-  detail: problem.message,
-  ...(problem._tag === "InvalidInput" ? { errors: problem.errors } : {})
+  problem: {
+    type: problem.type,
+    status: problem.status,
+    title: problem.title,
+    detail: problem.message,
+    ...(problem._tag === "InvalidInput" ? { errors: problem.errors } : {})
+  }
 })
 
-/** The refusal of an atomic batch: each fault with the item it stands in. */
-const refusedAll = (
-  refusals: ReadonlyArray<{ readonly index: number; readonly problem: InvalidInput | MalformedRequest }>
-) => {
-  const errors = refusals.flatMap(({ index, problem }) =>
-    problem._tag === "InvalidInput"
-      ? problem.errors.map((error) => ({
-          ...error,
-          field: error.field === "" ? `${index}` : `${index}.${error.field}`
-        }))
-      : [{ field: `${index}`, message: problem.message }]
-  )
+/** An atomic batch that was refused is refused as a whole, with each fault and the item it stands in. */
+const nothingAccepted = (data: ReadonlyArray<BatchItem>) => {
+  const errors = data.flatMap((item) => ("problem" in item ? faultsOf(item) : []))
+  // Items that fell with another one have no field of their own, and are not what is to be mended.
+  const culprits = errors.filter(({ field }) => field.includes("."))
+  const [first] = culprits.length > 0 ? culprits : errors
   return new InvalidInput({
-    detail: `${refusals.length} of the items cannot be read, and with atomic=true that refuses all`,
-    errors: errors.slice(0, 20)
+    detail: `Nothing was accepted, because with atomic=true one refused item refuses all. ${first?.field}: ${first?.message}`,
+    errors: (culprits.length > 0 ? culprits : errors).slice(0, faultsMax)
   })
 }
+
+const faultsMax = 20
+
+/** The faults of an item as faults of its batch. */
+const faultsOf = ({ index, problem }: Refusal): ReadonlyArray<InvalidField> => {
+  const errors = Option.getOrElse(decodeFaults(problem["errors"]), () => [])
+  if (errors.length === 0) return [{ field: `${index}`, message: String(problem["detail"] ?? problem["title"] ?? "") }]
+  return errors.map((error) => ({ ...error, field: error.field === "" ? `${index}` : `${index}.${error.field}` }))
+}
+
+const decodeFaults = Schema.decodeUnknownOption(Schema.Array(InvalidField))

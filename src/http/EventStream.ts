@@ -5,7 +5,7 @@
  * A stream ends after the task's end, when the server stops, or when its key is no longer valid. It never ends with an
  * error of its own: a reader that has not seen the end reconnects.
  */
-import { Effect, Redacted, Schedule, Stream } from "effect"
+import { Duration, Effect, Fiber, Pull, Redacted, Schedule, type Scope, Stream } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 import type { Event } from "../../protocol/Event.ts"
 import type { TaskId } from "../../protocol/Ids.ts"
@@ -16,14 +16,12 @@ import { bearerKey } from "./AuthenticationLive.ts"
 import { Draining } from "./Draining.ts"
 import { HttpLimits } from "./HttpLimits.ts"
 import { currentExchange } from "./nodeRequest.ts"
-import { OpenStreams } from "./OpenStreams.ts"
 
 /** Makes what streams the events of a task with a number above `after`, then live. */
 export const makeEventStream = Effect.gen(function* () {
   const tasks = yield* Tasks
   const { authenticate } = yield* ApiKeys
   const draining = yield* Draining
-  const streams = yield* OpenStreams
   const { heartbeat } = yield* HttpLimits
 
   return Effect.fnUntraced(function* (id: TaskId, after: number) {
@@ -32,7 +30,7 @@ export const makeEventStream = Effect.gen(function* () {
     const exchange = yield* currentExchange
     // Before the head of the answer is out: an unknown task or a missing permission is a problem, not an empty stream.
     yield* tasks.events(id, { after, limit: 1 })
-    yield* streams.hold(principal.actor)
+    const events = yield* begun(tasks.follow(id, after))
     exchange.answeredAt = performance.now()
 
     // Not being able to tell whether the key is good still means no.
@@ -43,7 +41,7 @@ export const makeEventStream = Effect.gen(function* () {
       Stream.takeWhile((valid) => valid),
       Stream.map(() => ": still here\n\n")
     )
-    const frames = Stream.map(tasks.follow(id, after), frame)
+    const frames = Stream.map(events, frame)
     // A first comment, so that the head of the answer and a sign of life go out at once.
     const body = Stream.make(": events follow\n\n").pipe(
       Stream.concat(Stream.merge(frames, comments, { haltStrategy: "either" })),
@@ -60,5 +58,28 @@ export const makeEventStream = Effect.gen(function* () {
     })
   })
 })
+
+/**
+ * A stream that has begun, or the failure that kept it from beginning: one too many of a principal is refused before
+ * anything is read, so that a moment is enough to hear of it.
+ */
+const begun = <A, E, R>(stream: Stream.Stream<A, E, R>): Effect.Effect<Stream.Stream<A, E, R>, E, R | Scope.Scope> =>
+  Effect.gen(function* () {
+    const pull = yield* Stream.toPull(stream)
+    const first = yield* Effect.forkScoped(pull, { startImmediately: true })
+    yield* Fiber.join(first).pipe(
+      Pull.catchDone(() => Effect.void),
+      Effect.timeoutOption(refusalTime)
+    )
+    let isFirst = true
+    const again = Effect.suspend(() => {
+      if (!isFirst) return pull
+      isFirst = false
+      return Fiber.join(first)
+    })
+    return Stream.fromPull(Effect.succeed(again))
+  })
+
+const refusalTime = Duration.millis(50)
 
 const frame = (event: Event): string => `id: ${event.number}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`

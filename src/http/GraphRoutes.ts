@@ -5,12 +5,13 @@ import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../../protocol/api/Api.ts"
 import { prefix } from "../../protocol/api/Wire.ts"
+import { withIdempotencyKey } from "../../protocol/IdempotencyKeys.ts"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { SubmitGraph } from "../../protocol/Task.ts"
 import { Tasks } from "../app/Tasks.ts"
 import { addHeaders } from "./answers.ts"
-import { makeBodyReader, withIdempotencyKey } from "./JsonRequest.ts"
+import { makeBodyReader } from "./JsonRequest.ts"
 
 const decodeGraph = inputDecoder(SubmitGraph)
 

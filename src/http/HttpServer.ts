@@ -27,7 +27,6 @@ import * as FastLane from "./FastLane.ts"
 import * as GraphRoutes from "./GraphRoutes.ts"
 import { listen } from "./HttpListener.ts"
 import { currentExchange } from "./nodeRequest.ts"
-import { OpenStreams } from "./OpenStreams.ts"
 import { RequestBodies } from "./RequestBodies.ts"
 import * as SystemRoutes from "./SystemRoutes.ts"
 import * as TaskRoutes from "./TaskRoutes.ts"
@@ -73,7 +72,7 @@ export const layer = (options: {
         url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`
       })
     })
-  ).pipe(Layer.provide(routes), Layer.provide([RequestBodies.layer, OpenStreams.layer, Draining.layer]))
+  ).pipe(Layer.provide(routes), Layer.provide([RequestBodies.layer, Draining.layer]))
 
 const routes = HttpApiBuilder.layer(Api).pipe(
   Layer.provide([

@@ -4,12 +4,12 @@
  */
 
 import type { IncomingHttpHeaders } from "node:http"
-import { Effect, Result } from "effect"
+import { Effect, type Result } from "effect"
 import { HttpServerRequest } from "effect/http"
 import { UnsupportedMediaType } from "../../protocol/api/TransportProblem.ts"
 import { parseJsonBytes } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import { type InvalidInput, invalidField } from "../../protocol/Problem.ts"
+import type { InvalidInput } from "../../protocol/Problem.ts"
 import { nodeRequest } from "./nodeRequest.ts"
 import { type BodyProblem, RequestBodies } from "./RequestBodies.ts"
 
@@ -78,15 +78,4 @@ export const refusedType = (
     detail: `Content-Type: ${type.slice(0, 100)} is not accepted here; send ${accept.join(" or ")}.`,
     accept
   })
-}
-
-/** A command with the key of the header `Idempotency-Key`; refused when its own differs. */
-export const withIdempotencyKey = <A extends { readonly idempotency_key?: string }>(
-  command: A,
-  header: string | undefined
-): Result.Result<A, InvalidInput> => {
-  if (header === undefined || command.idempotency_key === header) return Result.succeed(command)
-  return command.idempotency_key === undefined
-    ? Result.succeed({ ...command, idempotency_key: header })
-    : Result.fail(invalidField("idempotency_key", "differs from the header Idempotency-Key"))
 }

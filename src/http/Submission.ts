@@ -4,12 +4,12 @@
 import { Result } from "effect"
 import type { MalformedRequest } from "../../protocol/api/TransportProblem.ts"
 import { prefix } from "../../protocol/api/Wire.ts"
+import { withIdempotencyKey } from "../../protocol/IdempotencyKeys.ts"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import { parseJsonBytes } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import type { InvalidInput, TooLarge } from "../../protocol/Problem.ts"
 import { SubmitTask } from "../../protocol/Task.ts"
-import { withIdempotencyKey } from "./JsonRequest.ts"
 
 const decode = inputDecoder(SubmitTask)
 

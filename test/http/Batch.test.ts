@@ -78,7 +78,9 @@ describe("a batch", () => {
     const before = server().state.tasks.size
     const answer = await ndjson(body, "?atomic=true")
     expect(answer.status).toBe(422)
+    expect(answer.headers["content-type"]).toBe("application/problem+json")
     expect(answer.json.errors[0].field).toBe(field)
+    expect(answer.json.detail).toMatch(/^Nothing was accepted/u)
     expect(server().state.tasks.size).toBe(before)
   })
 

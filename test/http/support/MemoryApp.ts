@@ -2,13 +2,12 @@
  * The use cases in memory: enough of their promises for the door to be tested without servers. Permissions are checked
  * as the real ones do, by `authorize`.
  */
-import { Duration, Effect, Latch, Layer, Redacted, Stream } from "effect"
+import { Duration, Effect, Latch, Layer, Redacted, Result, Stream } from "effect"
 import type { Agent, AgentMetrics } from "../../../protocol/Agent.ts"
 import type { ApiKey } from "../../../protocol/ApiKey.ts"
 import type { Artifact } from "../../../protocol/Artifact.ts"
 import { type Event, isEnd } from "../../../protocol/Event.ts"
 import { AgentId, ApiKeyId, ArtifactId, GraphId, Namespace, NodeName, TaskId } from "../../../protocol/Ids.ts"
-import { inputDecoder } from "../../../protocol/InputDecoder.ts"
 import * as Limits from "../../../protocol/Limits.ts"
 import { Principal, type Role, rolePermissions } from "../../../protocol/Permission.ts"
 import {
@@ -16,7 +15,6 @@ import {
   ArtifactNotFound,
   Conflict,
   GraphNotFound,
-  InvalidInput,
   invalidField,
   KeyNotFound,
   Overloaded,
@@ -25,12 +23,14 @@ import {
   Unauthenticated,
   Unavailable
 } from "../../../protocol/Problem.ts"
-import { type AcceptedTask, isTerminal, SubmitTask, type Task } from "../../../protocol/Task.ts"
+import { type AcceptedTask, isTerminal, type SubmitTask, type Task } from "../../../protocol/Task.ts"
 import { Agents } from "../../../src/app/Agents.ts"
 import { ApiKeys } from "../../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../../src/app/Artifacts.ts"
 import { authorize } from "../../../src/app/authorize.ts"
+import * as OpenStreams from "../../../src/app/OpenStreams.ts"
 import { System } from "../../../src/app/System.ts"
+import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
 
 /** A key of each role, and one that Postgres cannot be asked about. */
@@ -121,9 +121,8 @@ const apiKeys = (state: MemoryState) => {
   })
 }
 
-const decodeTask = inputDecoder(SubmitTask)
-
 const tasks = (state: MemoryState) => {
+  const openStream = Effect.runSync(OpenStreams.make)
   const find = (id: TaskId) =>
     Effect.suspend(() => {
       const task = state.tasks.get(id)
@@ -191,14 +190,9 @@ const tasks = (state: MemoryState) => {
     submit,
     submitBatch: Effect.fnUntraced(function* (items, { atomic }) {
       yield* authorize("task:create")
-      const outcomes = items.map((item, index) => ({ index, command: decodeTask(item, `${index}`) }))
-      const bad = outcomes.flatMap(({ command }) => (command._tag === "Failure" ? command.failure.errors : []))
-      if (atomic && bad.length > 0) return yield* new InvalidInput({ errors: bad })
-      return outcomes.map(({ command, index }) =>
-        command._tag === "Success"
-          ? { index, status: 202 as const, task: accept(command.success) }
-          : { index, status: 422, problem: { type: command.failure.type, detail: command.failure.message } }
-      )
+      const decoded = yield* decodeItems(items)
+      const refused = atomic ? refuseAll(decoded) : undefined
+      return outcomesOf(refused ?? decoded.map((command) => Result.map(command, accept)))
     }),
     submitGraph: Effect.fnUntraced(function* (command) {
       yield* authorize("task:create")
@@ -226,7 +220,14 @@ const tasks = (state: MemoryState) => {
       Effect.andThen(authorize("event:read"), find(id)).pipe(
         Effect.map(() => (state.events.get(id) ?? []).filter(({ number }) => number > after).slice(0, limit))
       ),
-    follow: (id, after) => Stream.unwrap(Effect.as(authorize("event:read"), follow(state, id, after))),
+    follow: (id, after) =>
+      Stream.unwrap(
+        Effect.gen(function* () {
+          const { actor } = yield* authorize("event:read")
+          yield* openStream(actor)
+          return follow(state, id, after)
+        })
+      ),
     graph: (id) => Effect.andThen(authorize("task:read"), Effect.fail(graphNotFound(id))),
     graphOf: (id) =>
       Effect.andThen(authorize("task:read"), find(id)).pipe(Effect.andThen(Effect.fail(graphNotFound(id)))),
