@@ -1,18 +1,12 @@
 /**
- * Owns the figures of the process itself, and the text that Prometheus reads.
+ * Owns the figures of the process itself, and that every figure is there from the start.
  *
  * What can be asked at any time is asked when somebody reads; only the event loop's lag is measured in between, by
  * Node's own histogram. Metrics without labels are shown as 0 from the start.
  */
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import { type Context, Effect, Function, Layer, Metric } from "effect"
-import { PrometheusMetrics } from "effect/observability"
 import * as Metrics from "../../protocol/Metrics.ts"
-
-/** All metrics of this node in Prometheus text format 0.0.4. */
-export const prometheusText: Effect.Effect<string> = PrometheusMetrics.format()
-
-export const prometheusContentType = "text/plain; version=0.0.4; charset=utf-8"
 
 /** How often the lag of the event loop is read, and over how long it therefore is. */
 const lagWindow = "10 seconds"

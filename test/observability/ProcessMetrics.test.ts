@@ -2,15 +2,16 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Metric } from "effect"
+import { PrometheusMetrics } from "effect/observability"
 import * as Metrics from "../../protocol/Metrics.ts"
-import { layer, prometheusText } from "../../src/observability/ProcessMetrics.ts"
+import { layer } from "../../src/observability/ProcessMetrics.ts"
 
 const own = Effect.provideService(Metric.MetricRegistry, new Map())
 
 describe("the Prometheus text", () => {
   it.effect("shows every metric without labels before it first changes", () =>
     Effect.gen(function* () {
-      const text = yield* prometheusText
+      const text = yield* PrometheusMetrics.format()
       for (const entry of Metrics.catalogue.filter(({ labels }) => labels.length === 0)) {
         expect(text).toContain(`# HELP ${entry.name} ${entry.help}`)
         expect(text).toContain(`# TYPE ${entry.name} ${entry.type}`)
@@ -20,7 +21,7 @@ describe("the Prometheus text", () => {
 
   it.effect("tells memory, CPU, uptime, lag and version of the process", () =>
     Effect.gen(function* () {
-      const text = yield* prometheusText
+      const text = yield* PrometheusMetrics.format()
       const value = (line: string) =>
         Number(
           text
@@ -42,7 +43,7 @@ describe("the Prometheus text", () => {
       yield* Metric.update(Metrics.taskEnds({ outcome: "completed" }), 2)
       yield* Metric.update(Metrics.taskEnds({ outcome: "retry" }), 1)
       yield* Metric.update(Metrics.acceptSeconds, 0.003)
-      const text = yield* prometheusText
+      const text = yield* PrometheusMetrics.format()
       expect(text).toContain("datamcp_tasks_accepted_total 3\n")
       expect(text).toContain('datamcp_task_ends_total{outcome="completed"} 2\n')
       expect(text).toContain('datamcp_task_ends_total{outcome="retry"} 1\n')
