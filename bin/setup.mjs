@@ -205,7 +205,9 @@ const environment = () => ({
  * @param {ReadonlyArray<string>} args
  */
 const runForeground = (command, args) => {
-  const child = spawn(command, args, { stdio: "inherit", env: environment() })
+  // Sources whose types were stripped are kept, which saves each later start two seconds.
+  const compileCache = process.env["NODE_COMPILE_CACHE"] ?? join(modules, ".cache", "compile")
+  const child = spawn(command, args, { stdio: "inherit", env: { ...environment(), NODE_COMPILE_CACHE: compileCache } })
   // Ctrl-C reaches the child from the terminal, and once more from here: it must take a second one calmly.
   const forwarded = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"])
   for (const signal of forwarded) process.on(signal, () => child.kill(signal))
