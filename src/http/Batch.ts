@@ -110,23 +110,37 @@ const refusal = (index: number, problem: InvalidInput | MalformedRequest): Refus
 
 /** An atomic batch that was refused is refused as a whole, with each fault and the item it stands in. */
 const nothingAccepted = (data: ReadonlyArray<BatchItem>) => {
-  const errors = data.flatMap((item) => ("problem" in item ? faultsOf(item) : []))
+  const refusals = data.flatMap((item) => ("problem" in item ? [item] : []))
+  const errors = isShared(refusals)
+    ? refusals.slice(0, 1).flatMap(({ problem }) => faultsOf(problem))
+    : refusals.flatMap(({ index, problem }) => faultsOf(problem).map((fault) => within(index, fault)))
   // Items that fell with another one have no field of their own, and are not what is to be mended.
   const culprits = errors.filter(({ field }) => field.includes("."))
-  const [first] = culprits.length > 0 ? culprits : errors
+  const shown = (culprits.length > 0 ? culprits : errors).slice(0, faultsMax)
+  const [first] = shown
   return new InvalidInput({
     detail: `Nothing was accepted, because with atomic=true one refused item refuses all. ${first?.field}: ${first?.message}`,
-    errors: (culprits.length > 0 ? culprits : errors).slice(0, faultsMax)
+    errors: shown
   })
 }
 
 const faultsMax = 20
 
-/** The faults of an item as faults of its batch. */
-const faultsOf = ({ index, problem }: Refusal): ReadonlyArray<InvalidField> => {
-  const errors = Option.getOrElse(decodeFaults(problem["errors"]), () => [])
-  if (errors.length === 0) return [{ field: `${index}`, message: String(problem["detail"] ?? problem["title"] ?? "") }]
-  return errors.map((error) => ({ ...error, field: error.field === "" ? `${index}` : `${index}.${error.field}` }))
+/** Whether one refusal, which names its item by itself, was given for all. */
+const isShared = (refusals: ReadonlyArray<Refusal>): boolean => {
+  const [first, ...others] = refusals.map(({ problem }) => JSON.stringify(problem))
+  return others.length > 0 && others.every((problem) => problem === first)
+}
+
+const faultsOf = (problem: Refusal["problem"]): ReadonlyArray<InvalidField> => {
+  const faults = Option.getOrElse(decodeFaults(problem["errors"]), () => [])
+  const { detail = "", field = "" } = problem
+  return faults.length > 0 ? faults : [{ field: String(field), message: String(detail) }]
 }
 
 const decodeFaults = Schema.decodeUnknownOption(Schema.Array(InvalidField))
+
+const within = (index: number, fault: InvalidField): InvalidField => ({
+  ...fault,
+  field: fault.field === "" ? `${index}` : `${index}.${fault.field}`
+})
