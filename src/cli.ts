@@ -5,11 +5,12 @@
  * commands that do, so that the others start fast.
  */
 import { existsSync } from "node:fs"
+import { constants } from "node:os"
 import { resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Effect, Layer, Result } from "effect"
+import { Cause, Effect, Exit, Layer, Result, Runtime } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
 import manifest from "../package.json" with { type: "json" }
 import { agents } from "./cli/agents.ts"
@@ -29,6 +30,7 @@ import { status } from "./cli/status.ts"
 import { tasks } from "./cli/tasks.ts"
 import { readAll } from "./config/Variable.ts"
 import { clientVariables, serverVariables } from "./config/Variables.ts"
+import type * as Main from "./main.ts"
 
 const datamcp = Command.make("datamcp").pipe(
   Command.withDescription(
@@ -65,9 +67,7 @@ const environment = Layer.effect(
 )
 
 /** What starts a platform says itself, in its message, what is wrong and what to do. */
-const launched = <A, E extends { readonly message: string }, R>(
-  start: (main: typeof import("./main.ts")) => Effect.Effect<A, E, R>
-) =>
+const launched = <A, E extends { readonly message: string }, R>(start: (main: typeof Main) => Effect.Effect<A, E, R>) =>
   Effect.flatMap(
     Effect.promise(() => import("./main.ts")),
     (main) => Effect.mapError(start(main), ({ message }) => notStarted(message))
@@ -80,11 +80,32 @@ const notStarted = (message: string) =>
     problem: { type: "urn:datamcp:problem:not-started", title: "The platform cannot run", detail: message }
   })
 
+/** How this process is asked to stop, and whether it then does what it was started for. */
+const signals = { terminated: false, serving: false }
+
+const serving = <A, E, R>(run: Effect.Effect<A, E, R>) =>
+  Effect.andThen(
+    Effect.sync(() => {
+      signals.serving = true
+    }),
+    run
+  )
+
+process.once("SIGTERM", () => {
+  signals.terminated = true
+})
+
+/** A service that SIGTERM has stopped in order has succeeded; a command that it has stopped has not. */
+const teardown: Runtime.Teardown = (exit, end) =>
+  signals.terminated && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+    ? end(signals.serving ? 0 : 128 + constants.signals.SIGTERM)
+    : Runtime.defaultTeardown(exit, end)
+
 const launch = Layer.succeed(
   Launch,
   Launch.of({
-    up: launched((main) => main.up),
-    serve: launched((main) => main.serve),
+    up: serving(launched((main) => main.up)),
+    serve: serving(launched((main) => main.serve)),
     migrate: launched((main) => main.migrate)
   })
 )
@@ -103,5 +124,5 @@ told(
   json
 ).pipe(
   Effect.provide(Screen.layer.pipe(Layer.provideMerge(NodeServices.layer))),
-  NodeRuntime.runMain({ disableErrorReporting: true })
+  NodeRuntime.runMain({ disableErrorReporting: true, teardown })
 )
