@@ -80,15 +80,17 @@ const until = <A>(child: ChildProcess, look: () => A | undefined, output: () => 
     }
   })
 
-const ended = (child: ChildProcess) =>
-  Effect.promise(async () => {
-    const begun = performance.now()
-    if (child.exitCode === null && child.signalCode === null) {
-      const gone = new Promise((resolve) => child.once("exit", resolve))
-      const hard = setTimeout(() => child.kill("SIGKILL"), 15_000)
-      child.kill("SIGTERM")
-      await gone
-      clearTimeout(hard)
-    }
-    return { code: child.exitCode, millis: performance.now() - begun }
-  })
+const ended = (child: ChildProcess) => Effect.promise(() => end(child))
+
+/** An orderly end; SIGKILL for what has not ended in 15 s. */
+const end = async (child: ChildProcess) => {
+  const begun = performance.now()
+  if (child.exitCode === null && child.signalCode === null) {
+    const gone = new Promise((resolve) => child.once("exit", resolve))
+    const hard = setTimeout(() => child.kill("SIGKILL"), 15_000)
+    child.kill("SIGTERM")
+    await gone
+    clearTimeout(hard)
+  }
+  return { code: child.exitCode, millis: performance.now() - begun }
+}

@@ -1,4 +1,5 @@
 /** What docs/nats-protocol.md says, tried by a client that knows nothing else. */
+import { readFileSync } from "node:fs"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { endpoints } from "../../protocol/service/Endpoints.ts"
@@ -147,6 +148,13 @@ describe("discovery", () => {
       expect(info).toMatchObject({ type: "io.nats.micro.v1.info_response", name: "datamcp" })
       expect(info.endpoints.map(({ subject }: { subject: string }) => subject)).toEqual(
         Object.keys(endpoints).map((name) => `datamcp.v1.*.${name}`)
+      )
+      const document = JSON.parse(readFileSync(new URL("../../docs/asyncapi.json", import.meta.url), "utf8"))
+      const described = Object.values<{ address: string | null }>(document.channels).flatMap(
+        ({ address }) => address ?? []
+      )
+      expect(info.endpoints.map(({ subject }: { subject: string }) => subject.replace("*", "{namespace}"))).toEqual(
+        described
       )
       expect(info.endpoints[0]).toEqual({
         name: "tasks-submit",
