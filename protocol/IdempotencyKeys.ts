@@ -20,7 +20,7 @@ export const withIdempotencyKey = <A extends { readonly idempotency_key?: string
 export const withItemKey = (item: Schema.Json, header: string | undefined, index: number): Schema.Json =>
   header === undefined || !isObject(item) || "idempotency_key" in item
     ? item
-    : { ...item, idempotency_key: `${header}/${index}` }
+    : Object.assign({}, item, { idempotency_key: `${header}/${index}` })
 
 const isObject = (item: Schema.Json): item is Schema.JsonObject =>
   typeof item === "object" && item !== null && !Array.isArray(item)
