@@ -134,8 +134,8 @@ const isShared = (refusals: ReadonlyArray<Refusal>): boolean => {
 
 const faultsOf = (problem: Refusal["problem"]): ReadonlyArray<InvalidField> => {
   const faults = Option.getOrElse(decodeFaults(problem["errors"]), () => [])
-  const { detail = "", field = "" } = problem
-  return faults.length > 0 ? faults : [{ field: String(field), message: String(detail) }]
+  const textOf = (name: string) => (typeof problem[name] === "string" ? problem[name] : "")
+  return faults.length > 0 ? faults : [{ field: textOf("field"), message: textOf("detail") }]
 }
 
 const decodeFaults = Schema.decodeUnknownOption(Schema.Array(InvalidField))
