@@ -17,11 +17,13 @@ import type { Job, JobResult, SaveFormat } from "./sql/Job.ts"
 import { markdown } from "./sql/Report.ts"
 import { bringInputs, formatByName, type LoadedInput } from "./sql/SqlInputs.ts"
 import { SqlPayload, SqlSettings } from "./sql/SqlPayload.ts"
-import { diskFailure, diskGuard, sweepFolders, taskFolder } from "./sql/TaskFolder.ts"
+import { diskFailure, sweepFolders, taskFolder, withinFolder } from "./sql/TaskFolder.ts"
 
 /** Rows shown of a query whose rows are kept as an artifact. */
 const previewRows = 20
 const mib = 1024 * 1024
+/** What a query may write besides what it spills and saves. */
+const diskSpareMib = 32
 
 const decodePayload = payloadDecoder(SqlPayload)
 const decodeSettings = settingsDecoder(SqlSettings)
@@ -32,14 +34,25 @@ interface Opened {
   readonly engines: Engines.Engines
 }
 
-const perform = Effect.fnUntraced(function* ({ engines, fetch, settings }: Opened, attempt: Attempt) {
+const perform = Effect.fnUntraced(function* (opened: Opened, attempt: Attempt) {
   const payload = yield* decodePayload(attempt.payload)
-  const rowsMax = yield* rowsMaxOf(payload, settings)
+  const limits = yield* limitsOf(payload, opened.settings)
   const folder = yield* taskFolder
-  const steps = stepsOf(attempt, payload)
-  const inputBytesMax = (settings.input_mib ?? 256) * mib
-  const spillMib = settings.spill_mib ?? 1_024
+  return yield* withinFolder(
+    folder,
+    limits.inputBytesMax + (limits.spillMib + diskSpareMib) * mib + Limits.artifactBytesMax,
+    performIn(folder, opened, attempt, payload, limits)
+  )
+})
 
+const performIn = Effect.fnUntraced(function* (
+  folder: string,
+  { engines, fetch, settings }: Opened,
+  attempt: Attempt,
+  payload: SqlPayload,
+  { inputBytesMax, rowsMax, spillMib }: TaskLimits
+) {
+  const steps = stepsOf(attempt, payload)
   const inputs = yield* bringInputs(
     payload.inputs ?? {},
     {
@@ -67,21 +80,30 @@ const perform = Effect.fnUntraced(function* ({ engines, fetch, settings }: Opene
     previewRows: Math.min(rowsMax, previewRows),
     resultBytesMax: Limits.resultBytesMax
   }
-  const diskBytesMax = inputBytesMax + spillMib * mib + Limits.artifactBytesMax
-  const result = yield* Effect.raceFirst(engines.run(job, steps.next), diskGuard(folder, diskBytesMax))
+  const result = yield* engines.run(job, steps.next)
   const artifact = saved === undefined ? undefined : yield* keep(attempt, payload.save_as ?? "", saved)
   return yield* resultOf(payload, inputs, result, artifact)
 })
 
-const rowsMaxOf = (payload: SqlPayload, settings: SqlSettings): Effect.Effect<number, BehaviourFailure> => {
-  const limit = settings.max_rows ?? 1_000
-  const asked = payload.max_rows ?? limit
-  return asked <= limit
-    ? Effect.succeed(asked)
-    : refused(
+interface TaskLimits {
+  readonly rowsMax: number
+  readonly inputBytesMax: number
+  readonly spillMib: number
+}
+
+const limitsOf = (payload: SqlPayload, settings: SqlSettings): Effect.Effect<TaskLimits, BehaviourFailure> => {
+  const rowsMax = settings.max_rows ?? 1_000
+  const asked = payload.max_rows ?? rowsMax
+  return asked > rowsMax
+    ? refused(
         "payload_invalid",
-        `the payload is refused: max_rows: must be at most ${limit}, the agent's settings.max_rows`
+        `the payload is refused: max_rows: must be at most ${rowsMax}, the agent's settings.max_rows`
       )
+    : Effect.succeed({
+        rowsMax: asked,
+        inputBytesMax: (settings.input_mib ?? 256) * mib,
+        spillMib: settings.spill_mib ?? 1_024
+      })
 }
 
 /** Progress counts inputs twice: fetched and loaded. */

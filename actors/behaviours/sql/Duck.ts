@@ -31,8 +31,8 @@ export const open = (job: Job): Effect.Effect<DuckDBConnection, JobFailure, Scop
         DuckDBInstance.create(":memory:", {
           threads: `${job.threads}`,
           memory_limit: `${job.memoryMib}MiB`,
-          temp_directory: `${job.folder}/spill`,
-          max_temp_directory_size: `${job.spillMib}MiB`,
+          // None at all where nothing may be spilled: a limit of 0 would mean that there is no limit.
+          temp_directory: job.spillMib === 0 ? "" : `${job.folder}/spill`,
           home_directory: job.folder,
           autoinstall_known_extensions: "false",
           autoload_known_extensions: "false",
@@ -48,6 +48,8 @@ export const open = (job: Job): Effect.Effect<DuckDBConnection, JobFailure, Scop
     )
     for (const sql of [
       "set TimeZone = 'UTC'",
+      // Among the options of `create` it is shown by DuckDB 1.5, and not kept.
+      ...(job.spillMib === 0 ? [] : [`set max_temp_directory_size = '${job.spillMib}MiB'`]),
       `set allowed_directories = [${text(`${job.folder}/`)}]`,
       "set enable_external_access = false",
       "set lock_configuration = true"

@@ -5,9 +5,10 @@
  * none outlives its node. A process serves one instance, thus one namespace.
  */
 import { type ChildProcess, fork } from "node:child_process"
+import { getCompileCacheDir } from "node:module"
 import { availableParallelism } from "node:os"
 import { fileURLToPath } from "node:url"
-import { Context, Effect, Pool, Result, Schema, type Scope, Semaphore } from "effect"
+import { Clock, Context, Duration, Effect, Exit, Result, Schedule, Schema, type Scope, Semaphore } from "effect"
 import { BehaviourFailure } from "../../Behaviour.ts"
 import type { Job, JobResult } from "./Job.ts"
 
@@ -16,10 +17,8 @@ export const EngineSlots = Context.Reference<Semaphore.Semaphore>("datamcp/behav
   defaultValue: () => Semaphore.makeUnsafe(Math.max(2, availableParallelism()))
 })
 
-/** Processes of one instance at most; the slots are the bound that is met first. */
-const processesMax = 256
 /** A process that has nothing to do ends after this time. */
-const idleTime = "20 seconds"
+const idleTime = Duration.seconds(20)
 /** One that still holds more memory than this after a job, in bytes, gives it back by ending. */
 const residentBytesMax = 384 * 1024 * 1024
 /** Heap of JavaScript in a process, in MiB; DuckDB's memory has its own limit. */
@@ -38,23 +37,56 @@ export interface Engines {
 /** Processes live as long as the scope at most. */
 export const open: Effect.Effect<Engines, never, Scope.Scope> = Effect.gen(function* () {
   const slots = yield* EngineSlots
-  const pool = yield* Pool.makeWithTTL({ acquire: start, min: 0, max: processesMax, timeToLive: idleTime })
+  const clock = yield* Clock.Clock
+  const all = new Set<Engine>()
+  /** The one that was used last comes first: the others get to rest long enough to end. */
+  let idle: ReadonlyArray<{ readonly engine: Engine; readonly sinceMillis: number }> = []
 
-  const alive: Effect.Effect<Engine, never, Scope.Scope> = Effect.flatMap(Pool.get(pool), (engine) =>
-    isAlive(engine.child) ? Effect.succeed(engine) : Effect.andThen(Pool.invalidate(pool, engine), alive)
-  )
+  const take = Effect.sync(() => {
+    const usable = idle.filter(({ engine }) => isAlive(engine))
+    idle = usable.slice(1)
+    const engine = usable[0]?.engine ?? start()
+    all.add(engine)
+    return engine
+  })
+
+  const rest = (engine: Engine) =>
+    Effect.sync(() => {
+      idle = [{ engine, sinceMillis: clock.currentTimeMillisUnsafe() }, ...idle]
+    })
+
+  const discard = (engine: Engine) =>
+    Effect.andThen(
+      kill(engine),
+      Effect.sync(() => all.delete(engine))
+    )
+
+  const endIdle = Effect.gen(function* () {
+    const restedSince = clock.currentTimeMillisUnsafe() - Duration.toMillis(idleTime)
+    const tired = idle.filter(({ sinceMillis }) => sinceMillis <= restedSince)
+    idle = idle.filter((entry) => !tired.includes(entry))
+    yield* Effect.forEach(tired, ({ engine }) => discard(engine), { discard: true })
+  })
+
+  yield* Effect.addFinalizer(() => Effect.forEach(all, discard, { concurrency: "unbounded", discard: true }))
+  yield* Effect.forkScoped(Effect.repeat(endIdle, Schedule.spaced(Duration.divideUnsafe(idleTime, 4))))
 
   const run: Engines["run"] = (job, onStep) =>
-    Effect.gen(function* () {
-      const engine = yield* alive
-      const discard = Effect.andThen(kill(engine), Pool.invalidate(pool, engine))
-      const answer = yield* Effect.onError(ask(engine, job, onStep), () => discard)
-      if (answer._tag === "Failed") {
-        return yield* new BehaviourFailure({ code: answer.code, message: answer.message, retryable: false })
-      }
-      if (answer.residentBytes > residentBytesMax) yield* discard
-      return answer.result
-    }).pipe(Effect.scoped, Semaphore.withPermits(slots, 1))
+    Effect.acquireUseRelease(
+      take,
+      (engine) => ask(engine, job, onStep),
+      (engine, exit) =>
+        Exit.isSuccess(exit) && !(exit.value._tag === "Done" && exit.value.residentBytes > residentBytesMax)
+          ? rest(engine)
+          : discard(engine)
+    ).pipe(
+      Semaphore.withPermits(slots, 1),
+      Effect.flatMap((answer) =>
+        answer._tag === "Done"
+          ? Effect.succeed(answer.result)
+          : Effect.fail(new BehaviourFailure({ code: answer.code, message: answer.message, retryable: false }))
+      )
+    )
 
   return { run }
 })
@@ -66,28 +98,27 @@ interface Engine {
 
 const program = fileURLToPath(new URL("./engine.ts", import.meta.url))
 
-const start = Effect.acquireRelease(
-  Effect.sync((): Engine => {
-    const child = fork(program, [], {
-      execArgv: [`--max-old-space-size=${heapMib}`],
-      // Nothing of the node's: no secrets, and no time zone but UTC.
-      env: { TZ: "UTC" },
-      stdio: ["ignore", "ignore", "pipe", "ipc"],
-      serialization: "json"
-    })
-    let words = ""
-    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      words = `${words}${text}`.slice(-lastWordsMax)
-    })
-    child.on("error", (error) => {
-      words = `${words}${error.message}`.slice(-lastWordsMax)
-    })
-    return { child, lastWords: () => words.trim() }
-  }),
-  (engine) => kill(engine)
-)
+/** Compiled sources, where the node keeps them: a process starts in two thirds of the time. */
+const compileCache = getCompileCacheDir()
 
-const isAlive = (child: ChildProcess) => child.exitCode === null && child.signalCode === null && child.connected
+const start = (): Engine => {
+  const child = fork(program, [], {
+    execArgv: [`--max-old-space-size=${heapMib}`],
+    // Nothing of the node's environment: no secrets, and no time zone but UTC.
+    env: { TZ: "UTC", ...(compileCache !== undefined && { NODE_COMPILE_CACHE: compileCache }) },
+    stdio: ["ignore", "ignore", "pipe", "ipc"],
+    serialization: "json"
+  })
+  let words = ""
+  const hear = (text: string) => {
+    words = `${words}${text}`.slice(-lastWordsMax)
+  }
+  child.stderr?.setEncoding("utf8").on("data", hear)
+  child.on("error", (error) => hear(error.message))
+  return { child, lastWords: () => words.trim() }
+}
+
+const isAlive = ({ child }: Engine) => child.exitCode === null && child.signalCode === null && child.connected
 
 /** Returns when the process is gone. */
 const kill = ({ child }: Engine): Effect.Effect<void> =>

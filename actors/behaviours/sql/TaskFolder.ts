@@ -1,50 +1,79 @@
 /**
- * The folder of one attempt: where its inputs, what its query spills and the file it saves lie, and what bounds it.
+ * The folder of one attempt: where its inputs, what its query spills and the file it saves lie.
+ *
+ * It is gone with the attempt. Those of a node that was killed stay behind: a live attempt touches its folder, so that
+ * any node may remove the ones that nobody touches any more.
  */
 import { tmpdir } from "node:os"
-import { Clock, Effect, FileSystem, Option } from "effect"
-import * as Limits from "../../../protocol/Limits.ts"
+import { Clock, Duration, Effect, FileSystem, Option } from "effect"
 import { BehaviourFailure } from "../../Behaviour.ts"
 
-const folderPrefix = "datamcp-sql-"
+const prefix = "datamcp-sql-"
+const measureEvery = Duration.millis(500)
+/** Measurements between two touches. */
+const touchEvery = 20
+/** A folder that was not touched for so long has no attempt, in milliseconds: far longer than between two touches. */
+const abandonedAfterMillis = 600_000
 
 /** An empty folder with room to spill; gone with the scope. */
 export const taskFolder = Effect.gen(function* () {
   const files = yield* FileSystem.FileSystem
-  const folder = yield* files.makeTempDirectoryScoped({ directory: tmpdir(), prefix: folderPrefix })
+  const folder = yield* files.makeTempDirectoryScoped({ directory: tmpdir(), prefix })
   yield* files.makeDirectory(`${folder}/spill`)
   return folder
 }).pipe(Effect.mapError(({ message }) => diskFailure(message)))
 
-/** Removes folders that killed nodes left: those that nobody has touched for longer than an attempt can run. */
-export const sweepFolders = Effect.gen(function* () {
-  const files = yield* FileSystem.FileSystem
-  const now = yield* Clock.currentTimeMillis
-  const found = yield* files.readDirectory(tmpdir())
-  for (const name of found.filter((entry) => entry.startsWith(folderPrefix))) {
-    const { mtime } = yield* files.stat(`${tmpdir()}/${name}`)
-    const untouchedMillis = now - Option.getOrElse(mtime, () => new Date(now)).getTime()
-    if (untouchedMillis > 2 * Limits.timeoutMillisMax) yield* files.remove(`${tmpdir()}/${name}`, { recursive: true })
-  }
-}).pipe(Effect.ignore)
+/**
+ * Keeps the folder alive while `use` runs, and ends it with `sql_disk_limit` when the folder grows above `bytesMax`:
+ * DuckDB alone does not bound everything that a query can write.
+ */
+export const withinFolder = <A, E, R>(folder: string, bytesMax: number, use: Effect.Effect<A, E, R>) =>
+  Effect.raceFirst(use, guard(folder, bytesMax))
 
-/** Never succeeds: fails when the folder grows above its limit, which DuckDB alone does not keep. */
-export const diskGuard = Effect.fnUntraced(function* (folder: string, bytesMax: number) {
-  const files = yield* FileSystem.FileSystem
-  const sizeOf = (name: string) =>
-    Effect.match(files.stat(`${folder}/${name}`), { onFailure: () => 0, onSuccess: ({ size }) => Number(size) })
-  const measured = Effect.gen(function* () {
-    const names = yield* files.readDirectory(folder, { recursive: true })
-    const sizes = yield* Effect.forEach(names, sizeOf)
-    return sizes.reduce((sum, size) => sum + size, 0)
-  }).pipe(Effect.orElseSucceed(() => 0))
-  while ((yield* measured) <= bytesMax) yield* Effect.sleep("500 millis")
+const guard = Effect.fnUntraced(function* (folder: string, bytesMax: number) {
+  for (let round = 0; (yield* sizeOf(folder)) <= bytesMax; round++) {
+    if (round % touchEvery === 0) yield* touch(folder)
+    yield* Effect.sleep(measureEvery)
+  }
   return yield* new BehaviourFailure({
     code: "sql_disk_limit",
     message: `the query wrote more than ${bytesMax} bytes to disk (settings.spill_mib)`,
     retryable: false
   })
 })
+
+const sizeOf = Effect.fnUntraced(function* (folder: string) {
+  const files = yield* FileSystem.FileSystem
+  const names = yield* Effect.orElseSucceed(files.readDirectory(folder, { recursive: true }), () => [])
+  const sizes = yield* Effect.forEach(names, (name) =>
+    // A file may be gone since the folder was read.
+    Effect.match(files.stat(`${folder}/${name}`), {
+      onFailure: () => 0,
+      onSuccess: ({ size, type }) => (type === "File" ? Number(size) : 0)
+    })
+  )
+  return sizes.reduce((sum, size) => sum + size, 0)
+})
+
+const touch = Effect.fnUntraced(function* (folder: string) {
+  const files = yield* FileSystem.FileSystem
+  const now = new Date(yield* Clock.currentTimeMillis)
+  yield* Effect.ignore(files.utimes(folder, now, now))
+})
+
+/** Removes what killed nodes left behind. */
+export const sweepFolders = Effect.gen(function* () {
+  const files = yield* FileSystem.FileSystem
+  const now = yield* Clock.currentTimeMillis
+  const names = (yield* files.readDirectory(tmpdir())).filter((name) => name.startsWith(prefix))
+  yield* Effect.forEach(names, (name) =>
+    Effect.gen(function* () {
+      const { mtime } = yield* files.stat(`${tmpdir()}/${name}`)
+      const touched = Option.isSome(mtime) ? mtime.value.getTime() : now
+      if (now - touched > abandonedAfterMillis) yield* files.remove(`${tmpdir()}/${name}`, { recursive: true })
+    }).pipe(Effect.ignore)
+  )
+}).pipe(Effect.ignore)
 
 /** The disk of this node is full, or away. */
 export const diskFailure = (message: string) =>
