@@ -27,6 +27,8 @@ export const HostLimits = Context.Reference<{
   readonly heartbeatEvery: Duration.Duration
   /** Agents looked at per sweep. */
   readonly sweepAgents: number
+  /** Time between sweeps while the bus is down and brings nobody's wake. */
+  readonly sweepEvery: Duration.Duration
   /** Instances that may be starting at a time. */
   readonly startsAtATime: number
 }>("datamcp/actors/HostLimits", {
@@ -34,6 +36,7 @@ export const HostLimits = Context.Reference<{
     handOverGrace: Duration.millis(500),
     heartbeatEvery: Duration.seconds(3),
     sweepAgents: 10_000,
+    sweepEvery: Duration.seconds(2),
     startsAtATime: 16
   })
 })
@@ -214,6 +217,12 @@ export class AgentHost extends Context.Service<
         const slots = [...hosted.values()].flatMap(({ handle }) => (handle === undefined ? [] : [handle.slot]))
         return slots.length === 0 ? Effect.void : Effect.ignore(ledger.heartbeat(slots))
       }).pipe(Effect.schedule(Schedule.spaced(limits.heartbeatEvery)), Effect.forkScoped)
+
+      // Instances that hibernate are woken over the bus: while it is down, this node looks for its work itself.
+      yield* Effect.suspend(() => (bus.connected() ? Effect.void : sweep)).pipe(
+        Effect.schedule(Schedule.spaced(limits.sweepEvery)),
+        Effect.forkScoped
+      )
 
       // Closing hands everything over: running tasks may end within the grace, the others are given back.
       yield* Effect.addFinalizer(() =>
