@@ -111,6 +111,6 @@ describe("behaviours", () => {
         sentences: 2,
         top_words: [{ word: "two", count: 2 }]
       })
-    }).pipe(Effect.provide(behaviours.layer(["./examples/behaviours/textStatistics.ts"])), Effect.provide(services))
+    }).pipe(Effect.provide([behaviours.layer(["./examples/behaviours/textStatistics.ts"]), services]))
   )
 })

@@ -57,8 +57,8 @@ const sizeOf = Effect.fnUntraced(function* (folder: string) {
 
 const touch = Effect.fnUntraced(function* (folder: string) {
   const files = yield* FileSystem.FileSystem
-  const now = new Date(yield* Clock.currentTimeMillis)
-  yield* Effect.ignore(files.utimes(folder, now, now))
+  const nowSeconds = (yield* Clock.currentTimeMillis) / 1_000
+  yield* Effect.ignore(files.utimes(folder, nowSeconds, nowSeconds))
 })
 
 /** Removes what killed nodes left behind. */

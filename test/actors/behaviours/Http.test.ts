@@ -4,7 +4,7 @@ import { createHash, randomBytes } from "node:crypto"
 import type { ServerResponse } from "node:http"
 import { gzipSync } from "node:zlib"
 import { expect, layer } from "@effect/vitest"
-import { Effect, Fiber, type Schema, Stream } from "effect"
+import { DateTime, Effect, Fiber, type Schema, Stream } from "effect"
 import type { Attempt } from "../../../actors/Behaviour.ts"
 import { HostResolver, type ResolvedAddress } from "../../../actors/behaviours/AddressGuard.ts"
 import { http } from "../../../actors/behaviours/Http.ts"
@@ -177,13 +177,14 @@ layer(services, { excludeTestServices: true })("http", (it) => {
 
   it.effect("lets another attempt mend what may mend itself, and no other status", () =>
     Effect.gen(function* () {
+      const inAMinute = DateTime.add(yield* DateTime.now, { minutes: 1 })
       const answer = (status: number, headers = {}) => ({
         [`/${status}`]: (_: unknown, response: ServerResponse) =>
           void response.writeHead(status, headers).end("because\0")
       })
       const server = yield* stubServer({
         ...answer(503, { "retry-after": "7" }),
-        ...answer(429, { "retry-after": new Date(Date.now() + 60_000).toUTCString() }),
+        ...answer(429, { "retry-after": DateTime.toDateUtc(inAMinute).toUTCString() }),
         ...answer(500, { "retry-after": "soon" }),
         ...answer(400, { "retry-after": "7" }),
         ...answer(404)

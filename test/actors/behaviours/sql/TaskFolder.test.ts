@@ -4,7 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { expect, layer } from "@effect/vitest"
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { sweepFolders, taskFolder, withinFolder } from "../../../../actors/behaviours/sql/TaskFolder.ts"
 
 layer(NodeFileSystem.layer, { excludeTestServices: true })("a task's folder", (it) => {
@@ -39,7 +39,7 @@ layer(NodeFileSystem.layer, { excludeTestServices: true })("a task's folder", (i
 
   it.effect("is kept while its attempt lives, and swept when nobody has touched it for long", () =>
     Effect.gen(function* () {
-      const old = new Date(Date.now() - 3_600_000)
+      const old = (yield* Clock.currentTimeMillis) / 1_000 - 3_600
       const abandoned = mkdtempSync(join(tmpdir(), "datamcp-sql-"))
       mkdirSync(join(abandoned, "spill"))
       utimesSync(abandoned, old, old)
