@@ -61,8 +61,7 @@ export const show = (evidence: ReadonlyArray<Evidence>, ink: Ink): string =>
       ? "From the event log: every step's end was recorded once, also of those that were started twice."
       : ink.red("From the event log: not every step's end was recorded once."),
     "",
-    entries(evidence, ink),
-    ""
+    entries(evidence, ink)
   ].join("\n")
 
 const entries = (evidence: ReadonlyArray<Evidence>, ink: Ink): string =>

@@ -132,20 +132,24 @@ const run = Effect.fnUntraced(function* (given: { readonly filesUrl: string; rea
   const seen =
     given.kill === undefined ? yield* followGraph(accepted.id) : yield* followAndKill(accepted.id, given.kill)
   const tasks = yield* resultsOf(seen.graph)
-  yield* output.line(`\n${outcome(tasks, seen.agentNames, output.ink)}\n`)
+  const steps = outcome(tasks, seen.agentNames, output.ink)
   if (seen.graph.tasks.some(({ status }) => status !== "completed")) {
+    yield* output.line(`\n${steps}`)
     return yield* failed(`The graph did not complete: ${sum(seen.graph)}.`, seen.graph)
   }
   const last = tasks.find(({ graph_key }) => graph_key === "report")
   if (last === undefined) return yield* failed("The graph has no report.", seen.graph)
   const report = yield* reportFrom(last)
   const files = yield* writeReport(report, yield* demoFolder)
-  yield* output.line(printableLines(report.markdown))
   const evidence = given.kill === undefined ? undefined : yield* Evidence.evidenceOf(seen.graph)
-  if (evidence !== undefined) yield* output.line(Evidence.show(evidence, output.ink))
-  yield* output.answer(
-    { graph_id: accepted.id, tasks, report, files, ...(evidence === undefined ? {} : { evidence }) },
-    () => `Report: ${files.markdown}\n        ${files.json}`
+  const answer = { graph_id: accepted.id, tasks, report, files, ...(evidence === undefined ? {} : { evidence }) }
+  yield* output.answer(answer, (_, ink) =>
+    [
+      `\n${printableLines(report.markdown)}`,
+      ...(evidence === undefined ? [] : [`${Evidence.show(evidence, ink)}\n`]),
+      steps,
+      `\nReport: ${files.markdown}\n        ${files.json}`
+    ].join("\n")
   )
   if (evidence !== undefined && !Evidence.isOnce(evidence)) {
     return yield* notCompleted("The event log does not show each step recorded once.")

@@ -2,7 +2,8 @@
  * How the command line itself speaks: help, wrong usage and failures, each in its place and form.
  *
  * Help that was asked for goes to standard output. What went wrong goes to standard error in a line or two, without the
- * whole help and never with a stack; with `--json` standard output then has one document: the problem (RFC 9457).
+ * whole help and never with a stack; with `--json` standard output then has one line, also where it streams: the problem
+ * (RFC 9457).
  */
 import { Cause, Console, Effect } from "effect"
 import { CliError, CliOutput } from "effect/cli"
@@ -17,7 +18,7 @@ export const presenter = (json: boolean): CliOutput.Presenter => ({
       ? Effect.gen(function* () {
           const help = `${event.commandPath.join(" ")} --help`
           const message = event.errors.map(wordsOf).join("\n")
-          if (json) yield* Console.log(JSON.stringify(usage(message).problem, null, 2))
+          if (json) yield* Console.log(JSON.stringify(usage(message).problem))
           yield* Console.error(`error: ${printableLines(message)}\nSee ${help}`)
         })
       : CliOutput.defaultPresenter.present(event)
@@ -41,7 +42,7 @@ export const told = <A, R>(program: Effect.Effect<A, unknown, R>, json: boolean)
 const tell = Effect.fnUntraced(function* (failure: CliFailure, json: boolean) {
   const screen = yield* Screen
   const { dim, red } = screen.errorInk
-  if (json && failure.problem !== undefined) yield* screen.write(`${JSON.stringify(failure.problem, null, 2)}\n`)
+  if (json && failure.problem !== undefined) yield* screen.write(`${JSON.stringify(failure.problem)}\n`)
   const [first = "", ...more] = printableLines(failure.message).split("\n")
   const lines = [
     `${red("error:")} ${first}`,
