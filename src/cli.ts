@@ -10,7 +10,7 @@ import { resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Cause, Effect, Exit, Layer, Result, Runtime } from "effect"
+import { Cause, Effect, Exit, Layer, Runtime } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
 import manifest from "../package.json" with { type: "json" }
 import { agents } from "./cli/agents.ts"
@@ -28,8 +28,8 @@ import { migrate, serve, up } from "./cli/platform.ts"
 import { Screen } from "./cli/Screen.ts"
 import { status } from "./cli/status.ts"
 import { tasks } from "./cli/tasks.ts"
-import { readAll } from "./config/Variable.ts"
-import { clientVariables, serverVariables } from "./config/Variables.ts"
+import { serverVariables } from "./config/Variables.ts"
+import { readClient } from "./config.ts"
 import type * as Main from "./main.ts"
 
 const datamcp = Command.make("datamcp").pipe(
@@ -58,12 +58,10 @@ const dataFolder = (named: string) => {
 
 const environment = Layer.effect(
   CliEnvironment,
-  Effect.suspend(() => {
-    const read = readAll({ ...clientVariables, dataFolder: serverVariables.dataFolder }, process.env)
-    return Result.isSuccess(read)
-      ? Effect.succeed({ ...read.success, dataFolder: dataFolder(read.success.dataFolder), ownFolder })
-      : Effect.fail(usage(read.failure.join("\n")))
-  })
+  readClient().pipe(
+    Effect.map((read) => ({ ...read, dataFolder: dataFolder(read.dataFolder), ownFolder })),
+    Effect.mapError(({ mistakes }) => usage(mistakes.join("\n")))
+  )
 )
 
 /** What starts a platform says itself, in its message, what is wrong and what to do. */

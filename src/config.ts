@@ -77,9 +77,9 @@ export const requireServers = (config: AppConfig["Service"]): Effect.Effect<void
   return mistakes.length === 0 ? Effect.void : Effect.fail(new ConfigProblem({ mistakes }))
 }
 
-/** Where the command line finds the platform, and who it is there. Fails with `ConfigProblem`. */
+/** Where the command line finds the platform, who it is there, and where a platform of its own keeps its files. */
 export const readClient = Effect.fnUntraced(function* (environment: Environment = process.env) {
-  const parsed = readAll(clientVariables, environment)
+  const parsed = readAll({ ...clientVariables, dataFolder: serverVariables.dataFolder }, environment)
   return Result.isSuccess(parsed) ? parsed.success : yield* new ConfigProblem({ mistakes: parsed.failure })
 })
 
