@@ -144,50 +144,77 @@ const routed = (
   }
 }
 
-/** What the submitter is told. */
-export const answerOf = (routed: Routed, outcome: AcceptOutcome): Result.Result<AcceptedTask, Refusal> => {
+type Existing = Extract<AcceptOutcome, { readonly _tag: "Existing" }>
+
+/**
+ * What the submitter is told; undefined when nothing is wrong with this task and another one of its batch, which is all or
+ * none, was refused.
+ */
+export const answerOf = (routed: Routed, outcome: AcceptOutcome): Result.Result<AcceptedTask, Refusal> | undefined => {
   const { task } = routed
-  const accepted = (
-    id: TaskId,
-    rest: Pick<AcceptedTask, "status" | "waiting_for" | "created_at" | "duplicate"> & Partial<AcceptedTask>
-  ) =>
-    Result.succeed({
-      id,
-      namespace: task.namespace,
-      name: task.name,
-      type: task.type,
-      agent_id: task.agentId ?? null,
-      priority: task.lane,
-      ...rest
-    })
   switch (outcome._tag) {
     case "Accepted":
-      return accepted(task.id, {
+      return Result.succeed({
+        id: task.id,
+        namespace: task.namespace,
+        name: task.name,
+        type: task.type,
+        agent_id: task.agentId ?? null,
+        priority: task.lane,
         status: outcome.status,
         waiting_for: outcome.waitingFor ?? null,
         created_at: outcome.createdAt,
         duplicate: false
       })
     case "Existing":
-      return outcome.same
-        ? accepted(TaskId.make(outcome.id), {
-            status: outcome.status,
-            waiting_for: outcome.waitingFor ?? null,
-            created_at: outcome.createdAt,
-            duplicate: true,
-            // The answer of the first time: meanwhile the same command might go to another agent.
-            ...(outcome.routed !== undefined && {
-              name: outcome.routed.name,
-              type: outcome.routed.type,
-              agent_id: outcome.routed.agentId ?? null
-            })
-          })
-        : Result.fail(mismatch(task.idempotency?.key ?? ""))
-    case "Refused":
-      return Result.fail(invalidField("", `the task cannot be stored: ${outcome.message}`))
+      return earlierAnswer(outcome, {
+        namespace: task.namespace,
+        priority: task.lane,
+        key: task.idempotency?.key ?? "",
+        otherwise: { name: task.name, type: task.type, agentId: task.agentId }
+      })
     case "UnknownTask":
       return Result.fail(invalidField(outcome.field, `there is no task ${outcome.id} in this namespace`))
+    case "Refused":
+      return Result.fail(invalidField("", `the task cannot be stored: ${outcome.message}`))
+    case "Undone":
+      return undefined
   }
+}
+
+/** What the submitter of a command is told that was accepted before, though it could not be routed now. */
+export const repeated = (existing: Existing, command: SubmitTask, origin: Origin) =>
+  earlierAnswer(existing, {
+    namespace: origin.principal.namespace,
+    priority: Routing.laneOf(command),
+    key: command.idempotency_key ?? "",
+    otherwise: { name: command.name ?? "", type: command.type ?? "", agentId: undefined }
+  })
+
+/** The answer of the first time: meanwhile the same command might go to another agent. */
+const earlierAnswer = (
+  existing: Existing,
+  command: {
+    readonly namespace: NewTask["namespace"]
+    readonly priority: NewTask["lane"]
+    readonly key: string
+    readonly otherwise: NonNullable<Existing["routed"]>
+  }
+): Result.Result<AcceptedTask, Refusal> => {
+  if (!existing.same) return Result.fail(mismatch(command.key))
+  const { agentId, name, type } = existing.routed ?? command.otherwise
+  return Result.succeed({
+    id: TaskId.make(existing.id),
+    namespace: command.namespace,
+    name,
+    type,
+    agent_id: agentId ?? null,
+    priority: command.priority,
+    status: existing.status,
+    waiting_for: existing.waitingFor ?? null,
+    created_at: existing.createdAt,
+    duplicate: true
+  })
 }
 
 export const mismatch = (key: string) =>

@@ -1,20 +1,21 @@
 /**
  * The scheduler actor: every accepted task passes through it, once, on the node that was asked.
  *
- *   submit --> mailbox --> route --> ledger.accept --> (COMMIT) --> answer, dispatch
+ *   submit --> route --> AcceptQueue --> ledger.accept --> (COMMIT) --> dispatch, answer
  *
- * While its transactions are in flight the mailbox gathers, and the next one takes all that is there: one fsync serves
- * many submissions. Invariant: an answer follows its COMMIT. A full mailbox refuses before anything is stored.
+ * It decides what becomes of a command (`Admission`, `Routing`, `TaskGraph`) and says so in the submitter's words. A
+ * command whose idempotency key was used before is answered as it was then, whatever has changed since.
  */
-import { Clock, Context, Deferred, Duration, Effect, Layer, Metric, Queue, Result } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Metric, Result } from "effect"
 import { Digest } from "effect/crypto"
 import { GraphId, type Namespace, TaskId } from "../protocol/Ids.ts"
 import * as Limits from "../protocol/Limits.ts"
 import * as Metrics from "../protocol/Metrics.ts"
 import { Principal } from "../protocol/Permission.ts"
-import { invalidField, Overloaded, TooLarge, type Unavailable } from "../protocol/Problem.ts"
+import { invalidField, type Overloaded, TooLarge, type Unavailable } from "../protocol/Problem.ts"
 import type { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask } from "../protocol/Task.ts"
 import { currentTraceparent } from "../protocol/TraceContext.ts"
+import * as AcceptQueue from "./AcceptQueue.ts"
 import {
   admit,
   answerOf,
@@ -22,32 +23,15 @@ import {
   mismatch,
   type Origin,
   type Refusal,
+  repeated,
   type Routed,
   unavailable,
   within
 } from "./Admission.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
-import { Dispatcher } from "./Dispatcher.ts"
-import { type AcceptOutcome, Ledger, type NewGraph } from "./ports/Ledger.ts"
+import { type AcceptOutcome, Ledger } from "./ports/Ledger.ts"
 import * as TaskGraph from "./TaskGraph.ts"
 import { UuidV7 } from "./UuidV7.ts"
-
-export const SchedulerLimits = Context.Reference<{
-  /** Tasks that may wait to be accepted; more are refused with `Overloaded`. */
-  readonly mailboxTasks: number
-  /** Tasks of one transaction. */
-  readonly commitTasks: number
-  /** Transactions in flight. */
-  readonly commits: number
-}>("datamcp/actors/SchedulerLimits", {
-  defaultValue: () => ({ mailboxTasks: 20_000, commitTasks: 500, commits: 2 })
-})
-
-/** Commands of one caller, routed, and where their outcomes go. */
-interface Submission {
-  readonly routed: ReadonlyArray<Routed>
-  readonly outcomes: Deferred.Deferred<ReadonlyArray<AcceptOutcome>, Unavailable>
-}
 
 export class Scheduler extends Context.Service<
   Scheduler,
@@ -69,109 +53,11 @@ export class Scheduler extends Context.Service<
     Scheduler,
     Effect.gen(function* () {
       const ledger = yield* Ledger
-      const dispatcher = yield* Dispatcher
       const directory = yield* AgentDirectory
       const digest = yield* Digest.Digest
       const ids = yield* UuidV7
       const clock = yield* Clock.Clock
-      const limits = yield* SchedulerLimits
-      const mailbox = yield* Queue.unbounded<Submission>()
-      let waitingTasks = 0
-      yield* Metrics.gaugeReads(Metrics.schedulerMailboxDepth, () => waitingTasks)
-
-      // --- the actor
-
-      const gather = Effect.gen(function* () {
-        const submissions = [yield* Queue.take(mailbox)]
-        yield* Effect.yieldNow
-        let tasks = submissions[0]?.routed.length ?? 0
-        while (tasks < limits.commitTasks) {
-          const next = Queue.takeUnsafe(mailbox)
-          if (next === undefined || next._tag === "Failure") break
-          submissions.push(next.value)
-          tasks += next.value.routed.length
-        }
-        waitingTasks -= tasks
-        return submissions
-      })
-
-      /** One transaction for submissions of a kind: simple ones go their short way even when others need the long one. */
-      const commit = (submissions: ReadonlyArray<Submission>) =>
-        submissions.length === 0
-          ? Effect.void
-          : ledger.accept(submissions.flatMap(({ routed }) => routed.map(({ task }) => task))).pipe(
-              Effect.tap((outcomes) =>
-                dispatchAccepted(
-                  submissions.flatMap(({ routed }) => routed),
-                  outcomes
-                )
-              ),
-              Effect.matchCause({
-                onSuccess: (outcomes) => {
-                  let from = 0
-                  for (const { outcomes: answer, routed } of submissions) {
-                    Deferred.doneUnsafe(answer, Effect.succeed(outcomes.slice(from, from + routed.length)))
-                    from += routed.length
-                  }
-                },
-                onFailure: (cause) => {
-                  const failure = cause.reasons.find((reason) => reason._tag === "Fail")
-                  for (const { outcomes: answer } of submissions) {
-                    Deferred.doneUnsafe(answer, failure === undefined ? Effect.die(cause) : Effect.fail(unavailable()))
-                  }
-                }
-              })
-            )
-
-      const dispatchAccepted = (routed: ReadonlyArray<Routed>, outcomes: ReadonlyArray<AcceptOutcome>) =>
-        dispatcher.dispatch(
-          routed.flatMap(({ order, task }, index) => {
-            const outcome = outcomes[index]
-            return outcome?._tag === "Accepted" && outcome.status === "queued" && task.agentId !== undefined
-              ? [{ agentId: task.agentId, order }]
-              : []
-          })
-        )
-
-      const isLinked = ({ routed }: Submission) =>
-        routed.some(
-          ({ task }) => task.dependencies.length > 0 || task.parentId !== undefined || task.idempotency !== undefined
-        )
-
-      const turn = Effect.flatMap(gather, (submissions) => {
-        const linked = submissions.filter(isLinked)
-        return linked.length === 0
-          ? commit(submissions)
-          : Effect.andThen(commit(submissions.filter((submission) => !isLinked(submission))), commit(linked))
-      })
-      yield* Effect.replicateEffect(Effect.forkScoped(Effect.forever(turn)), limits.commits, { discard: true })
-
-      /** Hands tasks in and waits for their outcomes. Refused at once when too many wait. */
-      const accept = (routed: ReadonlyArray<Routed>) =>
-        Effect.suspend((): Effect.Effect<ReadonlyArray<AcceptOutcome>, Overloaded | Unavailable> => {
-          if (routed.length === 0) return Effect.succeed([])
-          if (waitingTasks + routed.length > limits.mailboxTasks) {
-            return Effect.fail(
-              new Overloaded({
-                detail: `${waitingTasks} tasks wait to be accepted; at most ${limits.mailboxTasks} may`,
-                retry_after_seconds: 1
-              })
-            )
-          }
-          waitingTasks += routed.length
-          const answers: Array<Effect.Effect<ReadonlyArray<AcceptOutcome>, Unavailable>> = []
-          for (let from = 0; from < routed.length; from += limits.commitTasks) {
-            const outcomes = Deferred.makeUnsafe<ReadonlyArray<AcceptOutcome>, Unavailable>()
-            Queue.offerUnsafe(mailbox, { routed: routed.slice(from, from + limits.commitTasks), outcomes })
-            answers.push(Deferred.await(outcomes))
-          }
-          const only = answers[0]
-          return answers.length === 1 && only !== undefined
-            ? only
-            : Effect.map(Effect.all(answers), (parts) => parts.flat())
-        })
-
-      // --- routing
+      const { accept, acceptAtomically } = yield* AcceptQueue.make
 
       const agentFor = (namespace: Namespace, command: SubmitTask) =>
         command.agent !== undefined
@@ -185,9 +71,31 @@ export class Scheduler extends Context.Service<
         const admitted = admit(command, agent, origin, clock.currentTimeMillisUnsafe())
         if (Result.isFailure(admitted) || command.idempotency_key === undefined) return admitted
         const { order, task } = admitted.success
-        const idempotency = { key: command.idempotency_key, fingerprint: yield* fingerprint(command) }
-        return Result.succeed({ order, task: { ...task, idempotency } })
+        return Result.succeed({ order, task: { ...task, idempotency: yield* idempotencyOf(command) } })
       })
+
+      /** A command on its way: routed, or answered without being stored. */
+      const routeOrAnswer = Effect.fnUntraced(function* (command: SubmitTask, origin: Origin) {
+        const routed = yield* route(command, origin)
+        if (Result.isSuccess(routed)) return { routed: routed.success }
+        // What was accepted once is answered again, though by now it would be refused: its deadline, its agent.
+        const earlier = yield* earlierOf(origin.principal.namespace, command)
+        return { answer: earlier === undefined ? Result.fail(routed.failure) : repeated(earlier, command, origin) }
+      })
+
+      const earlierOf = (namespace: Namespace, command: SubmitTask | SubmitGraph) =>
+        command.idempotency_key === undefined
+          ? Effect.succeed(undefined)
+          : Effect.flatMap(idempotencyOf(command), (idempotency) =>
+              idempotency === undefined
+                ? Effect.succeed(undefined)
+                : Effect.mapError(ledger.earlier(namespace, idempotency), unavailable)
+            )
+
+      const idempotencyOf = (command: SubmitTask | SubmitGraph) =>
+        command.idempotency_key === undefined
+          ? Effect.succeed(undefined)
+          : Effect.map(fingerprint(command), (print) => ({ key: command.idempotency_key ?? "", fingerprint: print }))
 
       const fingerprint = (command: SubmitTask | SubmitGraph) => {
         const { idempotency_key: _, ...rest } = command
@@ -204,100 +112,95 @@ export class Scheduler extends Context.Service<
         Metric.update(Metrics.submissionsRefused({ reason: problem._tag }), 1)
 
       const submit: Scheduler["Service"]["submit"] = Effect.fnUntraced(function* (commands, options) {
+        const atomic = options?.atomic === true
         const principal = yield* Principal
         const trace = yield* currentTraceparent
         const routes = yield* Effect.forEach(commands, (command) =>
-          route(command, { id: newTaskId(ids), principal, trace, retryOf: options?.retryOf, graph: undefined })
+          routeOrAnswer(command, { id: newTaskId(ids), principal, trace, retryOf: options?.retryOf, graph: undefined })
         )
-        const first = options?.atomic === true ? firstRefusal(routes) : undefined
-        if (first !== undefined) {
-          yield* refused(first)
-          return commands.map(() => Result.fail(first))
+        const refusal = atomic ? firstRefusal(routes.map(({ answer }) => answer)) : undefined
+        if (refusal !== undefined) {
+          yield* refused(refusal)
+          return commands.map(() => Result.fail(refusal))
         }
-        const accepted = routes.filter(Result.isSuccess).map((result) => result.success)
-        const outcomes = yield* measured(
-          trace,
-          options?.atomic === true ? acceptAtomically(accepted, undefined) : accept(accepted)
-        )
+        const all = routes.flatMap(({ routed }) => (routed === undefined ? [] : [routed]))
+        const outcomes = yield* measured(trace, atomic ? acceptAtomically(all, undefined) : accept(all))
         let next = 0
-        const answers = routes.map((result): Result.Result<AcceptedTask, Refusal> => {
-          if (Result.isFailure(result)) return Result.fail(result.failure)
+        const answers = routes.map(({ answer, routed }) => {
+          if (routed === undefined) return answer
           const outcome = outcomes[next++]
-          return outcome === undefined
-            ? Result.fail(invalidField("", "was not answered"))
-            : answerOf(result.success, outcome)
+          return outcome === undefined ? undefined : answerOf(routed, outcome)
         })
-        for (const answer of answers) if (Result.isFailure(answer)) yield* refused(answer.failure)
-        const undone = options?.atomic === true ? firstRefusal(answers) : undefined
-        return undone === undefined ? answers : answers.map(() => Result.fail(undone))
+        const undone = atomic ? firstRefusal(answers) : undefined
+        if (undone !== undefined) {
+          yield* refused(undone)
+          return commands.map(() => Result.fail(undone))
+        }
+        const told = answers.map((answer) => answer ?? Result.fail(invalidField("", "was not answered")))
+        for (const answer of told) if (Result.isFailure(answer)) yield* refused(answer.failure)
+        return told
       }, Effect.tapError(refused))
 
-      const acceptAtomically = (routed: ReadonlyArray<Routed>, graph: NewGraph | undefined) =>
-        ledger
-          .accept(
-            routed.map(({ task }) => task),
-            { atomic: true, ...(graph !== undefined && { graph }) }
-          )
-          .pipe(
-            Effect.mapError(unavailable),
-            Effect.tap((outcomes) => dispatchAccepted(routed, outcomes))
-          )
-
       const submitGraph: Scheduler["Service"]["submitGraph"] = Effect.fnUntraced(function* (command) {
-        const principal = yield* Principal
-        const trace = yield* currentTraceparent
-        const keys = Object.keys(command.tasks)
-        if (keys.length === 0) return yield* invalidField("tasks", "must name at least one task")
-        if (keys.length > Limits.graphTasksMax) {
-          return yield* new TooLarge({ field: "tasks", limit: Limits.graphTasksMax, unit: "tasks" })
-        }
-        const shape = TaskGraph.problemsOf(command)
-        if (shape.length > 0) return yield* invalid(shape)
+        const { namespace } = yield* Principal
+        const name = command.name ?? null
+        const again = (graph: Extract<AcceptOutcome, { readonly _tag: "Existing" }>) =>
+          graph.same
+            ? Effect.succeed<AcceptedGraph>({ id: GraphId.make(graph.id), name, duplicate: true, tasks: {} })
+            : mismatch(command.idempotency_key ?? "")
 
         const id = GraphId.make(ids.next())
-        const taskIds = new Map(keys.map((key) => [key, newTaskId(ids)] as const))
-        const all: Array<Routed> = []
-        for (const [key, graphTask] of Object.entries(command.tasks)) {
-          const taskId = taskIds.get(key)
-          if (taskId === undefined) continue
-          const named = TaskGraph.toSubmitTask(graphTask, { key, taskIds, labels: command.labels })
-          if (Result.isFailure(named)) return yield* invalid(named.failure)
-          const result = yield* route(named.success, {
-            id: taskId,
-            principal,
-            trace,
-            retryOf: undefined,
-            graph: { id, key }
-          })
-          if (Result.isFailure(result)) return yield* within(`tasks.${key}`, result.failure)
-          all.push(result.success)
+        const routed = yield* routeGraph(command, id)
+        if (Result.isFailure(routed)) {
+          const earlier = yield* earlierOf(namespace, command)
+          return yield* earlier === undefined ? routed.failure : again(earlier)
         }
-        const idempotency =
-          command.idempotency_key === undefined
-            ? undefined
-            : { key: command.idempotency_key, fingerprint: yield* fingerprint(command) }
+        const all = routed.success
         const outcomes = yield* measured(
-          trace,
-          acceptAtomically(all, { id, namespace: principal.namespace, name: command.name, idempotency })
+          yield* currentTraceparent,
+          acceptAtomically(all, { id, namespace, name: command.name, idempotency: yield* idempotencyOf(command) })
         )
         const first = outcomes[0]
-        if (first?._tag === "Existing") {
-          if (!first.same) return yield* mismatch(command.idempotency_key ?? "")
-          return { id: GraphId.make(first.id), name: command.name ?? null, duplicate: true, tasks: {} }
-        }
-        for (const [index, outcome] of outcomes.entries()) {
-          const refused = all[index]
-          if (refused === undefined || outcome._tag === "Accepted") continue
-          const answer = answerOf(refused, outcome)
-          if (Result.isFailure(answer)) return yield* within(`tasks.${refused.task.graphKey}`, answer.failure)
+        if (first?._tag === "Existing") return yield* again(first)
+        for (const [index, { task, ...rest }] of all.entries()) {
+          const outcome = outcomes[index]
+          const answer = outcome === undefined ? undefined : answerOf({ task, ...rest }, outcome)
+          if (answer !== undefined && Result.isFailure(answer)) {
+            return yield* within(`tasks.${task.graphKey}`, answer.failure)
+          }
         }
         return {
           id,
-          name: command.name ?? null,
+          name,
           duplicate: false,
-          tasks: Object.fromEntries(taskIds)
+          tasks: Object.fromEntries(all.map(({ task }) => [task.graphKey, task.id]))
         }
       }, Effect.tapError(refused))
+
+      const routeGraph = Effect.fnUntraced(function* (command: SubmitGraph, id: GraphId) {
+        const principal = yield* Principal
+        const trace = yield* currentTraceparent
+        const keys = Object.keys(command.tasks)
+        if (keys.length === 0) return Result.fail<Refusal>(invalidField("tasks", "must name at least one task"))
+        if (keys.length > Limits.graphTasksMax) {
+          return Result.fail<Refusal>(new TooLarge({ field: "tasks", limit: Limits.graphTasksMax, unit: "tasks" }))
+        }
+        const shape = TaskGraph.problemsOf(command)
+        if (shape.length > 0) return Result.fail<Refusal>(invalid(shape))
+        const taskIds = new Map(keys.map((key) => [key, newTaskId(ids)] as const))
+        const all: Array<Routed> = []
+        for (const [key, taskId] of taskIds) {
+          const graphTask = command.tasks[key]
+          if (graphTask === undefined) continue
+          const named = TaskGraph.toSubmitTask(graphTask, { key, taskIds, labels: command.labels })
+          if (Result.isFailure(named)) return Result.fail<Refusal>(invalid(named.failure))
+          const origin = { id: taskId, principal, trace, retryOf: undefined, graph: { id, key } }
+          const result = yield* route(named.success, origin)
+          if (Result.isFailure(result)) return Result.fail(within(`tasks.${key}`, result.failure))
+          all.push(result.success)
+        }
+        return Result.succeed(all)
+      })
 
       return Scheduler.of({ submit, submitGraph })
     })
@@ -307,9 +210,12 @@ export class Scheduler extends Context.Service<
 const newTaskId = (ids: UuidV7["Service"]) => TaskId.make(ids.next(), { disableChecks: true })
 
 /** The first refusal of a batch that is all or none, naming the item at fault; undefined when there is none. */
-const firstRefusal = (results: ReadonlyArray<Result.Result<unknown, Refusal>>): Refusal | undefined => {
+const firstRefusal = (
+  results: ReadonlyArray<Result.Result<AcceptedTask, Refusal> | undefined>
+): Refusal | undefined => {
   for (const [index, result] of results.entries()) {
-    if (Result.isFailure(result)) return results.length === 1 ? result.failure : within(String(index), result.failure)
+    if (result === undefined || Result.isSuccess(result)) continue
+    return results.length === 1 ? result.failure : within(String(index), result.failure)
   }
   return undefined
 }

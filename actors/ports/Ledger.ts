@@ -70,6 +70,8 @@ export type AcceptOutcome =
     }
   /** Postgres will not store it: a mistake that no check before it found. Its neighbours are not concerned. */
   | { readonly _tag: "Refused"; readonly message: string }
+  /** Nothing is wrong with it: the call was all or none, and what is wrong with another row undid it. */
+  | { readonly _tag: "Undone" }
   /** A parent or dependency that is not in this namespace. */
   | { readonly _tag: "UnknownTask"; readonly field: "parent_id" | "dependencies"; readonly id: string }
 
@@ -156,13 +158,18 @@ export class Ledger extends Context.Service<
     readonly ready: Queue.Dequeue<Ready>
     /**
      * Accepts tasks in one transaction, so callers hand in what has gathered. Each has its own outcome, in order, unless `atomic`: then the first outcome other than
-     * `Accepted` or `Existing` undoes all, and the outcomes say which it was. Order of dependencies within one call
+     * `Accepted` or `Existing` undoes all: those at fault have their own, the others are `Undone`. Order of dependencies within one call
      * does not matter. The caller dispatches those whose outcome says `queued`.
      */
     readonly accept: (
       tasks: ReadonlyArray<NewTask>,
       options?: { readonly atomic?: boolean; readonly graph?: NewGraph }
     ) => Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable>
+    /** What an idempotency key made, as it stands, when it was used within its time. */
+    readonly earlier: (
+      namespace: Namespace,
+      idempotency: { readonly key: string; readonly fingerprint: string }
+    ) => Effect.Effect<Extract<AcceptOutcome, { readonly _tag: "Existing" }> | undefined, LedgerUnavailable>
     /**
      * Claims queued tasks for an instance: `queued` to `running`, attempt + 1, if the slot's epoch is the present one.
      * Ids that are missing from the answer were not won. `fenced`: the slot's epoch is outdated; the instance must stop.

@@ -25,7 +25,7 @@ interface AcceptRow {
 }
 
 export const make = Effect.fnUntraced(function* (committing: Committing) {
-  const { commit, publish, sql } = committing
+  const { commit, publish, rowsOf, sql } = committing
 
   const acceptRows = (
     tasks: ReadonlyArray<NewTask>,
@@ -62,7 +62,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
   const acceptOutcomes = (tasks: ReadonlyArray<NewTask>, answers: ReadonlyArray<AcceptRow>) => {
     const outcomes: Array<AcceptOutcome> = []
     const events: Array<Event> = []
-    let graphAnswer: AcceptOutcome | undefined
+    let graphAnswer: Existing | undefined
     for (const row of answers) {
       const task = tasks[row.ordinal]
       const at = row.at.toISOString()
@@ -85,18 +85,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
           data: row.waiting_for === null ? null : { waiting_for: row.waiting_for }
         })
       } else if (row.outcome === "existing") {
-        const existing: AcceptOutcome = {
-          _tag: "Existing",
-          id: row.id,
-          same: row.same === true,
-          status: row.status ?? "pending",
-          waitingFor: row.waiting_for ?? undefined,
-          createdAt: at,
-          routed:
-            row.name === null || row.type === null
-              ? undefined
-              : { name: row.name, type: row.type, agentId: row.agent_id ?? undefined }
-        }
+        const existing = existingOf(row)
         if (row.ordinal < 0) graphAnswer = existing
         else outcomes[row.ordinal] = existing
       } else if (row.outcome !== "accepted") {
@@ -107,14 +96,9 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
         }
       }
     }
-    // All or none, and it was none: rows without a refusal of their own share the first one's.
-    const shared =
-      graphAnswer ??
-      outcomes.find((outcome) => outcome?._tag === "UnknownTask" || (outcome?._tag === "Existing" && !outcome.same))
-    for (let index = 0; index < tasks.length; index++) {
-      const outcome = outcomes[index] ?? shared
-      if (outcome !== undefined) outcomes[index] = outcome
-    }
+    // Rows without an answer of their own: the graph was there before, or it was all or none, and it was none.
+    const shared: AcceptOutcome = graphAnswer ?? { _tag: "Undone" }
+    for (let index = 0; index < tasks.length; index++) outcomes[index] ??= shared
     return Effect.as(Effect.andThen(Metric.update(Metrics.tasksAccepted, events.length), publish(events)), outcomes)
   }
 
@@ -149,5 +133,34 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
 
   const accept: Ledger["Service"]["accept"] = (tasks, options) =>
     options?.atomic === true ? acceptAll(tasks, options.graph) : acceptEach(tasks)
-  return accept
+
+  const earlier: Ledger["Service"]["earlier"] = (namespace, { fingerprint, key }) =>
+    Effect.map(
+      rowsOf<Omit<AcceptRow, "ordinal" | "outcome">>(
+        "earlier",
+        `select k.resource_id as id, k.fingerprint = decode($3::text, 'hex') as same, t.status, t.waiting_for,
+           coalesce(t.created_at, k.created_at) as at, t.name, t.type, t.agent_id
+         from idempotency_keys k left join tasks t on t.id = k.resource_id
+         where k.namespace = $1::text and k.key = $2::text and k.created_at >= now() - interval '72 hours'`,
+        [namespace, key, fingerprint]
+      ),
+      ([row]) => (row === undefined ? undefined : existingOf(row))
+    )
+
+  return { accept, earlier }
+})
+
+type Existing = Extract<AcceptOutcome, { readonly _tag: "Existing" }>
+
+const existingOf = (row: Omit<AcceptRow, "ordinal" | "outcome">): Existing => ({
+  _tag: "Existing",
+  id: row.id,
+  same: row.same === true,
+  status: row.status ?? "pending",
+  waitingFor: row.waiting_for ?? undefined,
+  createdAt: row.at.toISOString(),
+  routed:
+    row.name === null || row.type === null
+      ? undefined
+      : { name: row.name, type: row.type, agentId: row.agent_id ?? undefined }
 })

@@ -128,14 +128,13 @@ export const make = (node: NodeName) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           const fiber = yield* Effect.forkIn(commitUntilKnown(operation, statement), scope, { startImmediately: true })
-          return yield* restore(Fiber.join(fiber)).pipe(
-            Effect.timeoutOrElse({
+          return yield* restore(
+            Effect.timeoutOrElse(Fiber.join(fiber), {
               duration: limits.patience,
               orElse: () =>
                 Effect.fail(new LedgerUnavailable({ operation, message: "Postgres did not answer in time" }))
-            }),
-            Effect.onError(() => Effect.forkIn(Fiber.interrupt(fiber), scope))
-          )
+            })
+          ).pipe(Effect.onError(() => Effect.forkIn(Fiber.interrupt(fiber), scope)))
         })
       )
 

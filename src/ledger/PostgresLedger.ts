@@ -17,7 +17,7 @@ const make = (node: NodeName) =>
   Effect.gen(function* () {
     const committing = yield* Committing.make(node)
     const { actor, announce, changes, commit, ready, refusedIsDefect, rowsOf, sql } = committing
-    const accept = yield* Accepting.make(committing)
+    const { accept, earlier } = yield* Accepting.make(committing)
     const claim = yield* Claiming.make(committing)
     const { progress, settle } = yield* Settling.make(committing)
 
@@ -115,6 +115,7 @@ const make = (node: NodeName) =>
     return Ledger.of({
       ready,
       accept,
+      earlier,
       claim,
       settle,
       progress,

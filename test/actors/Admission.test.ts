@@ -147,7 +147,8 @@ describe("what the submitter is told", () => {
     routed: { name: "then", type: "echo.say@1", agentId: undefined }
   }
   const told = (outcome: AcceptOutcome) =>
-    answerOf({ ...routed, task: { ...routed.task, idempotency: { key: "k", fingerprint: "" } } }, outcome)
+    answerOf({ ...routed, task: { ...routed.task, idempotency: { key: "k", fingerprint: "" } } }, outcome) ??
+    Result.fail(invalidField("", "nothing"))
 
   it("of an accepted task is where it stands, of a repeated one what it was told first", () => {
     const accepted: AcceptOutcome = {
@@ -188,6 +189,10 @@ describe("what the submitter is told", () => {
       _tag: "InvalidInput",
       detail: "the task cannot be stored: why"
     })
+  })
+
+  it("of a task that another one of its batch undid is nothing by itself", () => {
+    expect(answerOf(routed, { _tag: "Undone" })).toBeUndefined()
   })
 
   it("names the field from further out, and loses nothing", () => {
