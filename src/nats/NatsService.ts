@@ -26,9 +26,13 @@ export interface NatsServiceOptions {
   readonly requestsMax: number
   /** Most requests that are held open at a time (`tasks.wait`), beside `requestsMax`. */
   readonly heldMax: number
+  /** Most bytes of requests that are worked on or held at a time; 64 MiB when absent. */
+  readonly bytesMax?: number
   /** How long requests in flight may take to end when the node stops. */
   readonly drain: Duration.Input
 }
+
+const bytesMaxDefault = 64 * 1024 * 1024
 
 /** Answers while the scope is open. Succeeds once requests reach it. */
 export const layer = (options: NatsServiceOptions) =>
@@ -53,7 +57,8 @@ export const layer = (options: NatsServiceOptions) =>
         stopping.open.pipe(Effect.andThen(FiberSet.awaitEmpty(fibers)), Effect.timeoutOption(options.drain))
       )
 
-      const admitted = { working: 0, held: 0 }
+      const admitted = { working: 0, held: 0, bytes: 0 }
+      const bytesMax = options.bytesMax ?? bytesMaxDefault
       const inFlight = Metric.registerUnsafe(Metrics.natsRequestsInFlight, context, {
         get: () => ({ value: admitted.working + admitted.held }),
         update: () => undefined,
@@ -70,10 +75,15 @@ export const layer = (options: NatsServiceOptions) =>
         const exchange = new Exchange(link, message, route?.counter)
         if (route === undefined) return exchange.refuse(unknownEndpoint)
         const kind = route.holds ? "held" : "working"
-        if (admitted[kind] >= (route.holds ? options.heldMax : options.requestsMax)) return exchange.refuse(overloaded)
+        const bytes = exchange.body.length
+        const isFull =
+          admitted[kind] >= (route.holds ? options.heldMax : options.requestsMax) || admitted.bytes + bytes > bytesMax
+        if (isFull) return exchange.refuse(overloaded)
         admitted[kind]++
+        admitted.bytes += bytes
         run(route.carry(exchange)).addObserver(() => {
           admitted[kind]--
+          admitted.bytes -= bytes
         })
       }
 

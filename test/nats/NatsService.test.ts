@@ -251,6 +251,20 @@ describe("load", () => {
     })
   )
 
+  it.live("is bounded in bytes too: few large requests count like many small ones", () =>
+    Effect.gen(function* () {
+      const { client, script } = yield* rig({ bytesMax: 100_000 })
+      const large = { type: "slow.work", payload: "x".repeat(60_000) }
+      const slow = yield* Effect.forkChild(request(client, submitSubject, large), { startImmediately: true })
+      yield* until(() => script.submitted.length === 1)
+      expect((yield* request(client, submitSubject, large)).json).toMatchObject({ status: 429 })
+      expect((yield* request(client, submitSubject, task)).json).toMatchObject({ status: "queued" })
+      yield* Deferred.succeed(script.gate, undefined)
+      expect((yield* Fiber.join(slow)).json).toMatchObject({ status: "queued" })
+      expect((yield* request(client, submitSubject, large)).json).toMatchObject({ status: "queued" })
+    })
+  )
+
   it.live("of waits has a bound of its own, and leaves room for other requests", () =>
     Effect.gen(function* () {
       const { client, script } = yield* rig({ requestsMax: 1, heldMax: 1 })
