@@ -4,7 +4,7 @@
  * Ctrl-C ends the waiting and nothing else: the work goes on, and the last line says how to come back to it.
  */
 import { Clock, Duration, Effect, Ref, Schedule, Stream } from "effect"
-import { type Event, isEnd } from "../../protocol/Event.ts"
+import type { Event } from "../../protocol/Event.ts"
 import { type Graph, isTerminal, type Task } from "../../protocol/Task.ts"
 import { Client } from "./Client.ts"
 import { noAnswer, notCompleted } from "./CliFailure.ts"
@@ -63,27 +63,24 @@ const animateTask = Effect.fnUntraced(function* (task: Task, watch: TaskWatch) {
   const { ink } = yield* Output
   const area = yield* LiveArea.make
   const connected = yield* connection((words) => area.print(ink.yellow(words)))
-  const start = yield* Clock.currentTimeMillis
   const seen = yield* Ref.make<TaskView.TaskSeen>({
     name: task.name,
     status: "pending",
     attempt: 0,
     percentage: 0,
     step: "",
-    elapsedMillis: 0
+    since: task.created_at
   })
   const draw = Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const state = yield* Ref.get(seen)
-    yield* area.draw((size) => [TaskView.progressLine({ ...state, elapsedMillis: now - start }, size, ink)])
+    yield* area.draw((size) => [TaskView.progressLine(state, now, size, ink)])
   })
   yield* Effect.forkScoped(Effect.repeat(draw, Schedule.spaced(redrawEvery)))
   yield* Stream.runForEach(taskEvents(task.id, 0, connected), (event) =>
     Ref.update(seen, (state) => TaskView.afterEvent(state, event)).pipe(
       Effect.andThen(
-        watch.events && (isEnd(event.type) || event.type !== "TaskProgressed")
-          ? area.print(TaskView.eventLine(event, ink))
-          : Effect.void
+        watch.events && event.type !== "TaskProgressed" ? area.print(TaskView.eventLine(event, ink)) : Effect.void
       ),
       Effect.andThen(draw)
     )

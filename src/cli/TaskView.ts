@@ -80,11 +80,12 @@ export interface TaskSeen {
   readonly attempt: number
   readonly percentage: number
   readonly step: string
-  readonly elapsedMillis: number
+  /** When it came into being, or its present attempt began; RFC 3339. */
+  readonly since: string
 }
 
 /** The one line of a task that is being watched. */
-export const progressLine = (seen: TaskSeen, size: Size, ink: Ink.Ink): string => {
+export const progressLine = (seen: TaskSeen, nowMillis: number, size: Size, ink: Ink.Ink): string => {
   const width = Math.max(20, size.columns - 1)
   const name = Ink.fit(Ink.printable(seen.name), Math.min(28, Math.max(8, Math.floor(width / 4))), ink).trimEnd()
   const percentage = seen.status === "completed" ? 100 : seen.percentage
@@ -94,7 +95,7 @@ export const progressLine = (seen: TaskSeen, size: Size, ink: Ink.Ink): string =
   const note = [
     seen.status,
     seen.attempt > 1 ? `attempt ${seen.attempt}` : "",
-    Ink.duration(seen.elapsedMillis),
+    Ink.duration(Math.max(0, nowMillis - Date.parse(seen.since))),
     isTerminal(seen.status) ? "" : Ink.printable(seen.step)
   ]
   return [
@@ -125,6 +126,7 @@ export const afterEvent = (seen: TaskSeen, event: Event): TaskSeen => ({
   ...seen,
   status: statusAfter[event.type] ?? seen.status,
   attempt: event.type === "TaskStarted" ? seen.attempt + 1 : seen.attempt,
+  since: event.type === "TaskStarted" ? event.at : seen.since,
   percentage: event.type === "TaskStarted" ? 0 : (numberIn(event.data, "percentage") ?? seen.percentage),
   step: event.type === "TaskStarted" ? "" : (stringIn(event.data, "current_step") ?? seen.step)
 })
