@@ -13,23 +13,24 @@ export const Capability = Schema.Struct({
   name: TaskType,
   version: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, 32))),
   description: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax))),
-  /** JSON Schema of the payload, for people and tools. */
-  parameters: Schema.optionalKey(Schema.Json),
+  parameters: Schema.optionalKey(Schema.Json).annotateKey({
+    description: "JSON Schema of the payload, for people and tools."
+  }),
   enabled: Schema.optionalKey(Schema.Boolean)
 }).annotate({ identifier: "Capability" })
 export type Capability = typeof Capability.Type
 
 export const AgentConfiguration = Schema.Struct({
-  /** Tasks that one instance runs at a time. 1 makes an instance strictly serial. */
   max_concurrent_tasks: Schema.optionalKey(
     Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.concurrentTasksMax }))
-  ),
-  /** Default for tasks that set none. */
-  timeout_ms: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.timeoutMillisMax }))),
-  /** Default for tasks that set none. */
-  retry: Schema.optionalKey(RetryPolicy),
-  /** Settings of the behaviour; checked by the behaviour that `type` names. */
-  settings: Schema.optionalKey(Schema.Json)
+  ).annotateKey({ description: "Tasks that one instance runs at a time. 1 makes an instance strictly serial." }),
+  timeout_ms: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.timeoutMillisMax }))
+  ).annotateKey({ description: "Default for tasks that set none." }),
+  retry: Schema.optionalKey(RetryPolicy).annotateKey({ description: "Default for tasks that set none." }),
+  settings: Schema.optionalKey(Schema.Json).annotateKey({
+    description: "Settings of the behaviour; checked by the behaviour that `type` names."
+  })
 }).annotate({ identifier: "AgentConfiguration" })
 export type AgentConfiguration = typeof AgentConfiguration.Type
 
@@ -53,8 +54,9 @@ export type AgentStatus = typeof AgentStatus.Type
 
 const definitionFields = {
   description: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax))),
-  /** Those of the behaviour when absent. */
-  capabilities: Schema.optionalKey(Schema.Array(Capability).check(Schema.isMaxLength(Limits.capabilitiesMax))),
+  capabilities: Schema.optionalKey(
+    Schema.Array(Capability).check(Schema.isMaxLength(Limits.capabilitiesMax))
+  ).annotateKey({ description: "Those of the behaviour when absent." }),
   configuration: Schema.optionalKey(AgentConfiguration),
   desired_instances: Schema.optionalKey(
     Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.instancesMax }))
@@ -89,10 +91,10 @@ export const Agent = Schema.Struct({
   capabilities: Schema.Array(Capability),
   configuration: AgentConfiguration,
   status: AgentStatus,
-  /** Why it is in `error`, or that it drains. */
-  status_reason: Schema.NullOr(Schema.String),
-  /** True once deletion was asked for: it finishes what it has and takes nothing new. */
-  draining: Schema.Boolean,
+  status_reason: Schema.NullOr(Schema.String).annotateKey({ description: "Why it is in `error`, or that it drains." }),
+  draining: Schema.Boolean.annotateKey({
+    description: "True once deletion was asked for: it finishes what it has and takes nothing new."
+  }),
   desired_instances: Schema.Int,
   current_instances: Schema.Int,
   labels: Labels,
@@ -110,12 +112,13 @@ export const AgentMetrics = Schema.Struct({
   failed: Schema.Int,
   timed_out: Schema.Int,
   cancelled: Schema.Int,
-  /** Completed of all that ended by running; null when nothing has. */
-  success_rate: Schema.NullOr(Schema.Finite),
-  /** Mean duration of ended attempts. */
-  response_time_mean_ms: Schema.NullOr(Schema.Finite),
-  /** Longest duration of an ended attempt. */
-  response_time_max_ms: Schema.NullOr(Schema.Finite),
+  success_rate: Schema.NullOr(Schema.Finite).annotateKey({
+    description: "Completed of all that ended by running; null when nothing has."
+  }),
+  response_time_mean_ms: Schema.NullOr(Schema.Finite).annotateKey({ description: "Mean duration of ended attempts." }),
+  response_time_max_ms: Schema.NullOr(Schema.Finite).annotateKey({
+    description: "Longest duration of an ended attempt."
+  }),
   queue_depth: Schema.Int,
   running: Schema.Int,
   instances: Schema.Array(

@@ -10,10 +10,13 @@ import { Timestamp } from "./Task.ts"
 export const CreateApiKey = Schema.Struct({
   name: Schema.String.check(Schema.isBetweenLength(1, Limits.nameCharactersMax)),
   role: Role,
-  /** A subset of the role's permissions; all of them when absent. */
-  permissions: Schema.optionalKey(Schema.Array(Permission)),
-  /** The caller's own when absent. Another one needs an admin of `default`, and is made when it does not exist. */
-  namespace: Schema.optionalKey(Namespace),
+  permissions: Schema.optionalKey(Schema.Array(Permission)).annotateKey({
+    description: "A subset of the role's permissions; all of them when absent."
+  }),
+  namespace: Schema.optionalKey(Namespace).annotateKey({
+    description:
+      "The caller's own when absent. Another one needs an admin of `default`, and is made when it does not exist."
+  }),
   expires_at: Schema.optionalKey(Timestamp)
 }).annotate({ identifier: "CreateApiKey" })
 export type CreateApiKey = typeof CreateApiKey.Type
@@ -33,7 +36,6 @@ export type ApiKey = typeof ApiKey.Type
 
 export const CreatedApiKey = Schema.Struct({
   ...ApiKey.fields,
-  /** The key: shown in this answer and never again. */
-  key: Schema.String
+  key: Schema.String.annotateKey({ description: "The key: shown in this answer and never again." })
 }).annotate({ identifier: "CreatedApiKey" })
 export type CreatedApiKey = typeof CreatedApiKey.Type

@@ -12,8 +12,7 @@ export const Artifact = Schema.Struct({
   name: Schema.String,
   content_type: Schema.String,
   size_bytes: Schema.Int,
-  /** Lower-case hex. */
-  sha256: Schema.String,
+  sha256: Schema.String.annotateKey({ description: "Lower-case hex." }),
   created_at: Timestamp
 }).annotate({ identifier: "Artifact" })
 export type Artifact = typeof Artifact.Type

@@ -39,17 +39,13 @@ export const isEnd = (type: EventType) =>
 
 export const Event = Schema.Struct({
   type: EventType,
-  /** `task` or `agent`. */
-  kind: Schema.Literals(["task", "agent"]),
-  /** Id of the task or agent. */
-  aggregate: Schema.String,
+  kind: Schema.Literals(["task", "agent"]).annotateKey({ description: "`task` or `agent`." }),
+  aggregate: Schema.String.annotateKey({ description: "Id of the task or agent." }),
   number: Schema.Int,
   at: Timestamp,
   namespace: Namespace,
-  /** Who caused it: `key:<id>` or `node:<name>`. */
-  actor: Schema.NullOr(Schema.String),
-  /** W3C trace id of the request that caused it. */
-  trace: Schema.NullOr(Schema.String),
+  actor: Schema.NullOr(Schema.String).annotateKey({ description: "Who caused it: `key:<id>` or `node:<name>`." }),
+  trace: Schema.NullOr(Schema.String).annotateKey({ description: "W3C trace id of the request that caused it." }),
   data: Schema.Json
 }).annotate({ identifier: "Event" })
 export type Event = typeof Event.Type

@@ -7,8 +7,9 @@ import * as Limits from "./Limits.ts"
 import { AcceptedTask, TaskStatus, Timestamp } from "./Task.ts"
 
 const pageFields = {
-  /** Entries wanted, 1 to `pageEntriesMax`; `pageEntriesDefault` when absent. */
-  limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.pageEntriesMax }))),
+  limit: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.pageEntriesMax }))
+  ).annotateKey({ description: "Entries wanted, 1 to `pageEntriesMax`; `pageEntriesDefault` when absent." }),
   cursor: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(256)))
 }
 
@@ -20,10 +21,9 @@ export const ListTasks = Schema.Struct({
   status: Schema.optionalKey(TaskStatus),
   type: Schema.optionalKey(TaskType),
   agent: Schema.optionalKey(AgentRef),
-  /** `key=value`, exact. */
   label: Schema.optionalKey(
     Schema.String.check(Schema.isPattern(/^[^=]{1,255}=.{0,255}$/u, { expected: "key=value" }))
-  ),
+  ).annotateKey({ description: "`key=value`, exact." }),
   parent: Schema.optionalKey(TaskId),
   graph: Schema.optionalKey(GraphId),
   created_after: Schema.optionalKey(Timestamp),

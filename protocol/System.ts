@@ -8,10 +8,10 @@ export const Readiness = Schema.Struct({
   ready: Schema.Boolean,
   parts: Schema.Struct({
     postgres: Schema.Boolean,
-    /** Not needed to accept tasks: while it is away, instances take their work from Postgres. */
-    nats: Schema.Boolean,
-    /** Migrated, directory loaded, warmed up. */
-    started: Schema.Boolean
+    nats: Schema.Boolean.annotateKey({
+      description: "Not needed to accept tasks: while it is away, instances take their work from Postgres."
+    }),
+    started: Schema.Boolean.annotateKey({ description: "Migrated, directory loaded, warmed up." })
   })
 }).annotate({ identifier: "Readiness" })
 export type Readiness = typeof Readiness.Type
@@ -20,8 +20,9 @@ export const Status = Schema.Struct({
   version: Schema.String,
   node: NodeName,
   namespace: Namespace,
-  /** Tasks by status: exact up to 10,000 per status, then "at least". */
-  tasks: Schema.Record(Schema.String, Schema.Int),
+  tasks: Schema.Record(Schema.String, Schema.Int).annotateKey({
+    description: 'Tasks by status: exact up to 10,000 per status, then "at least".'
+  }),
   agents: Schema.Int,
   instances_here: Schema.Int,
   parts: Readiness.fields.parts

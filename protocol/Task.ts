@@ -69,11 +69,13 @@ export const RetryPolicy = Schema.Struct({
 export type RetryPolicy = typeof RetryPolicy.Type
 
 export const TaskConfiguration = Schema.Struct({
-  /** Longest run of one attempt. */
-  timeout_ms: Schema.optionalKey(millis(1, Limits.timeoutMillisMax)),
+  timeout_ms: Schema.optionalKey(millis(1, Limits.timeoutMillisMax)).annotateKey({
+    description: "Longest run of one attempt."
+  }),
   retry: Schema.optionalKey(RetryPolicy),
-  /** `at_most_once`: an attempt whose end is unknown ends the task as failed with code `unknown_outcome`. */
-  delivery: Schema.optionalKey(Schema.Literals(["at_least_once", "at_most_once"]))
+  delivery: Schema.optionalKey(Schema.Literals(["at_least_once", "at_most_once"])).annotateKey({
+    description: "`at_most_once`: an attempt whose end is unknown ends the task as failed with code `unknown_outcome`."
+  })
 }).annotate({ identifier: "TaskConfiguration" })
 export type TaskConfiguration = typeof TaskConfiguration.Type
 
@@ -93,26 +95,27 @@ export const Dependency = Schema.Struct({
 export type Dependency = typeof Dependency.Type
 
 const submitFields = {
-  /** What a person calls it; the type when absent. */
-  name: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, Limits.nameCharactersMax))),
-  /** Kind of work; may be left out when `agent` names an agent with exactly one capability. */
-  type: Schema.optionalKey(TaskType),
+  name: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, Limits.nameCharactersMax))).annotateKey({
+    description: "What a person calls it; the type when absent."
+  }),
+  type: Schema.optionalKey(TaskType).annotateKey({
+    description: "Kind of work; may be left out when `agent` names an agent with exactly one capability."
+  }),
   description: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax))),
-  /** Agent that shall do it, by id or name. Without it any agent with the capability `type`. */
-  agent: Schema.optionalKey(AgentRef),
+  agent: Schema.optionalKey(AgentRef).annotateKey({
+    description: "Agent that shall do it, by id or name. Without it any agent with the capability `type`."
+  }),
   priority: Schema.optionalKey(TaskPriority),
-  /**
-   * Input of the behaviour. An object `{"$result": "<task id, or key within a graph>", "path": "<JSON Pointer>"}`
-   * anywhere in it is replaced by that dependency's result data when the task starts (RFC 6901; `path` optional).
-   */
-  payload: Schema.optionalKey(Schema.Json),
+  payload: Schema.optionalKey(Schema.Json).annotateKey({
+    description:
+      'Input of the behaviour. An object `{"$result": "<task id, or key within a graph>", "path": "<JSON Pointer>"}` anywhere in it is replaced by that dependency\'s result data when the task starts (RFC 6901; `path` optional).'
+  }),
   configuration: Schema.optionalKey(TaskConfiguration),
-  /** Task that this one belongs to. */
-  parent_id: Schema.optionalKey(TaskId),
-  /** Earliest start. */
-  run_at: Schema.optionalKey(Timestamp),
-  /** Time after which the task ends as `timeout`, whatever it is doing. */
-  deadline: Schema.optionalKey(Timestamp),
+  parent_id: Schema.optionalKey(TaskId).annotateKey({ description: "Task that this one belongs to." }),
+  run_at: Schema.optionalKey(Timestamp).annotateKey({ description: "Earliest start." }),
+  deadline: Schema.optionalKey(Timestamp).annotateKey({
+    description: "Time after which the task ends as `timeout`, whatever it is doing."
+  }),
   labels: Schema.optionalKey(Labels),
   metadata: Schema.optionalKey(Metadata)
 }
@@ -175,8 +178,9 @@ export const TaskResult = Schema.Struct({
   success: Schema.Boolean,
   data: Schema.optionalKey(Schema.Json),
   error: Schema.optionalKey(TaskError),
-  /** Duration of the last attempt, on the node's monotonic clock. */
-  execution_time_ms: Schema.optionalKey(Schema.Finite),
+  execution_time_ms: Schema.optionalKey(Schema.Finite).annotateKey({
+    description: "Duration of the last attempt, on the node's monotonic clock."
+  }),
   usage: Schema.optionalKey(Schema.Json)
 }).annotate({ identifier: "TaskResult" })
 export type TaskResult = typeof TaskResult.Type
@@ -200,8 +204,7 @@ export const Task = Schema.Struct({
   parent_id: Schema.NullOr(TaskId),
   graph_id: Schema.NullOr(GraphId),
   graph_key: Schema.NullOr(GraphKey),
-  /** The terminal task that this one retries. */
-  retry_of: Schema.NullOr(TaskId),
+  retry_of: Schema.NullOr(TaskId).annotateKey({ description: "The terminal task that this one retries." }),
   run_at: Schema.NullOr(Timestamp),
   deadline: Schema.NullOr(Timestamp),
   labels: Labels,
@@ -211,8 +214,7 @@ export const Task = Schema.Struct({
   created_at: Timestamp,
   started_at: Schema.NullOr(Timestamp),
   completed_at: Schema.NullOr(Timestamp),
-  /** Number of the task's last event. */
-  version: Schema.Int
+  version: Schema.Int.annotateKey({ description: "Number of the task's last event." })
 }).annotate({ identifier: "Task" })
 export type Task = typeof Task.Type
 
@@ -226,8 +228,9 @@ export const AcceptedTask = Schema.Struct({
   status: TaskStatus,
   waiting_for: Schema.NullOr(WaitingFor),
   priority: TaskPriority,
-  /** True when an earlier submission with the same idempotency key was answered again. */
-  duplicate: Schema.Boolean,
+  duplicate: Schema.Boolean.annotateKey({
+    description: "True when an earlier submission with the same idempotency key was answered again."
+  }),
   created_at: Timestamp
 }).annotate({ identifier: "AcceptedTask" })
 export type AcceptedTask = typeof AcceptedTask.Type
@@ -239,8 +242,7 @@ export const Graph = Schema.Struct({
   name: Schema.NullOr(Schema.String),
   created_at: Timestamp,
   counts: Schema.Record(Schema.String, Schema.Int),
-  /** True when every task has ended. */
-  ended: Schema.Boolean,
+  ended: Schema.Boolean.annotateKey({ description: "True when every task has ended." }),
   tasks: Schema.Array(
     Schema.Struct({
       id: TaskId,

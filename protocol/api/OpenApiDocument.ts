@@ -8,12 +8,24 @@ export const refineOpenApi = (document: Record<string, unknown>): Record<string,
   const named: unknown = JSON.parse(
     JSON.stringify(document).replaceAll(/"(#\/components\/schemas\/)?(\w+)Encoded"/gu, '"$1$2"')
   )
+  hoist(named)
   return isNode(named) ? open(named) : document
 }
 
 type Node = { [key: string]: unknown }
 
 const isNode = (value: unknown): value is Node => typeof value === "object" && value !== null
+
+/** Puts what is said of a property beside its schema, where readers look, instead of into an `allOf`. */
+const hoist = (value: unknown): void => {
+  if (!isNode(value)) return
+  const parts = Array.isArray(value["allOf"]) ? value["allOf"] : []
+  if (parts.some((part) => isNode(part) && typeof part["description"] === "string")) {
+    delete value["allOf"]
+    Object.assign(value, ...parts)
+  }
+  for (const part of Object.values(value)) hoist(part)
+}
 
 /** Lets every schema take more fields, but those that a request body is made of. */
 const open = (document: Node): Node => {

@@ -14,7 +14,7 @@ const path = "/docs"
 /** Makes the page; some megabytes, so make it once and when it is first asked for. */
 export const docsPage: Effect.Effect<HttpServerResponse.HttpServerResponse> = Effect.gen(function* () {
   const router = yield* HttpRouter.make
-  const scalar = HttpApiScalar.layer(Api, { path, scalar: { withDefaultFonts: false, hideModels: false } })
+  const scalar = HttpApiScalar.layer(Api, { path, scalar: appearance })
   yield* Effect.provide(Effect.void, Layer.provide(scalar, Layer.succeed(HttpRouter.HttpRouter, router)))
   const request = HttpServerRequest.fromWeb(new Request(`http://localhost${path}`))
   const answer = yield* Effect.provideService(router.asHttpEffect(), HttpServerRequest.HttpServerRequest, request)
@@ -24,6 +24,14 @@ export const docsPage: Effect.Effect<HttpServerResponse.HttpServerResponse> = Ef
     headers: { "content-security-policy": policy(html), "cache-control": "private, max-age=300" }
   })
 }).pipe(Effect.scoped, Effect.orDie)
+
+/** Nothing from elsewhere, and nothing that leads there. */
+const appearance = {
+  withDefaultFonts: false,
+  hideClientButton: true,
+  showDeveloperTools: "never",
+  authentication: { preferredSecurityScheme: "bearer" }
+}
 
 const policy = (html: string): string => {
   const scripts = [...html.matchAll(/<script>(?<source>[\s\S]*?)<\/script>/gu)]

@@ -13,6 +13,8 @@ export const HttpLimits = Context.Reference("datamcp/http/HttpLimits", {
     uploadTime: Duration.seconds(300),
     /** How long a connection may idle between two requests. */
     keepAliveTime: Duration.seconds(5),
+    /** How long a connection may neither take nor give a byte while it is answered; above any wait of the contract. */
+    stallTime: Duration.seconds(120),
     /** Largest header section, in bytes. */
     headerBytesMax: 16 * 1024,
     /** Most connections at a time. */

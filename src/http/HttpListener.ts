@@ -58,6 +58,7 @@ export const listen = (options: { readonly host: string; readonly port: number }
       requireHostHeader: false
     })
     server.maxConnections = limits.connectionsMax
+    server.timeout = Duration.toMillis(limits.stallTime)
     serve(server, handle, limits.headerBytesMax)
     yield* Effect.acquireRelease(bind(server, options), () => end(server, draining, limits.drainTime))
     const { port } = addressOf(server)

@@ -205,6 +205,17 @@ describe("the document", () => {
     expect(json.components.schemas.Task.additionalProperties).toBeUndefined()
   })
 
+  it("says what fields are for, beside their schemas", async () => {
+    const { json } = await server().ask({ path: "/openapi.json" })
+    const { configuration, run_at } = json.components.schemas.SubmitTask.properties
+    expect(run_at).toMatchObject({ type: "string", description: "Earliest start." })
+    expect(configuration).toEqual({ $ref: "#/components/schemas/TaskConfiguration" })
+    expect(json.components.schemas.TaskConfiguration.properties.timeout_ms).toMatchObject({
+      type: "integer",
+      description: "Longest run of one attempt."
+    })
+  })
+
   it("shows the headers that answers carry", async () => {
     const { json } = await server().ask({ path: "/openapi.json" })
     expect(json.paths["/api/v1/tasks"].post.responses["202"].headers).toHaveProperty("location")

@@ -88,6 +88,23 @@ describe("a slow sender", () => {
   })
 })
 
+describe("a slow reader", () => {
+  it("that takes nothing of its answer any more is hung up on", async () => {
+    const impatient = await startServer({ limits: { stallTime: Duration.millis(300) } })
+    const bytes = new Uint8Array(32 * 1024 * 1024)
+    const stored = await impatient.ask({ method: "POST", path: "/api/v1/artifacts?name=a", body: bytes })
+    const socket = await impatient.connect()
+    socket.on("error", () => {})
+    socket.pause()
+    socket.write(head(`GET ${stored.headers.location}/content HTTP/1.1`, "Host: x", authorization))
+    await once(socket, "readable")
+    const start = performance.now()
+    await impatient.close()
+    expect(performance.now() - start).toBeLessThan(3_000)
+    socket.destroy()
+  })
+})
+
 describe("bodies in memory", () => {
   it("of all requests together have a bound, above which callers are told to come back", async () => {
     const bounded = await startServer({ limits: { bufferedBytesMax: 1_000 } })
