@@ -4,6 +4,7 @@
  */
 import { Effect, Result, Schema } from "effect"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
+import type { InvalidInput } from "../../protocol/Problem.ts"
 import { BehaviourFailure, SettingsInvalid } from "../Behaviour.ts"
 
 type Readable = Schema.ConstraintDecoder<unknown>
@@ -18,7 +19,7 @@ export const payloadDecoder = <S extends Readable>(schema: S) => {
       : Effect.fail(
           new BehaviourFailure({
             code: "payload_invalid",
-            message: `the payload is refused: ${decoded.failure.detail}`,
+            message: `the payload is refused: ${told(decoded.failure)}`,
             retryable: false,
             details: { errors: decoded.failure.errors }
           })
@@ -32,8 +33,18 @@ export const settingsDecoder = <S extends Readable>(schema: S) => {
     const decoded = decode(settings)
     return Result.isSuccess(decoded)
       ? Effect.succeed(decoded.success)
-      : Effect.fail(new SettingsInvalid({ message: decoded.failure.detail ?? "the settings are refused" }))
+      : Effect.fail(new SettingsInvalid({ message: told(decoded.failure) }))
   }
+}
+
+/** Faults that a message names; all of them stand in the details. */
+const faultsMax = 5
+
+const told = ({ errors }: InvalidInput): string => {
+  const faults = errors
+    .slice(0, faultsMax)
+    .map(({ field, message }) => (field === "" ? message : `${field}: ${message}`))
+  return [...faults, ...(errors.length > faultsMax ? [`and ${errors.length - faultsMax} more`] : [])].join("; ")
 }
 
 /** JSON Schema (draft 2020-12) of a payload, for `Capability.parameters`. */

@@ -7,18 +7,12 @@
  */
 import { pipeline, type Readable } from "node:stream"
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib"
-import { Clock, Duration, Effect, Predicate, Result, Schema, type Scope, Stream } from "effect"
+import { Clock, Duration, Effect, Result, type Scope, Stream } from "effect"
 import * as undici from "undici"
 import * as Limits from "../../protocol/Limits.ts"
 import { BehaviourFailure } from "../Behaviour.ts"
-import {
-  DestinationRefused,
-  HostResolver,
-  type NetworkPolicy,
-  parseUrl,
-  type ResolvedAddress,
-  resolveAdmitted
-} from "./AddressGuard.ts"
+import { HostResolver, type NetworkPolicy, parseUrl, type ResolvedAddress, resolveAdmitted } from "./AddressGuard.ts"
+import { failed, failureOf } from "./FetchFailure.ts"
 import { storable } from "./Storable.ts"
 
 export const redirectsMax = 3
@@ -303,24 +297,3 @@ const waitOf = (header: string | undefined, nowMillis: number): number | undefin
   const millis = /^\d{1,9}$/u.test(header) ? Number(header) * 1_000 : Date.parse(header) - nowMillis
   return Number.isNaN(millis) ? undefined : Math.min(Math.max(0, Math.round(millis)), Limits.retryDelayMillisMax)
 }
-
-/** What undici, the socket or the decoder rejected with. Its message may hold more than a tenant should see: only codes pass. */
-const failureOf = (cause: unknown, url: URL): BehaviourFailure => {
-  if (isRefused(cause)) return failure("http_destination_refused", cause.message, false)
-  const code = Predicate.hasProperty(cause, "code") && typeof cause.code === "string" ? cause.code : "unknown"
-  const where = `${url.origin}${url.pathname}`
-  if (/TIMEOUT|TIMEDOUT/u.test(code)) return failure("http_timeout", `${where} did not answer in time (${code})`, true)
-  if (/CERT|TLS|SSL|SELF_SIGNED|UNABLE_TO/u.test(code))
-    return failure("http_tls", `${where}: TLS failed (${code})`, false)
-  if (/^(Z_|ZSTD_|ERR__ERROR|ERR_BROTLI)/u.test(code)) {
-    return failure("http_encoding", `the body of ${where} is not what its content-encoding says (${code})`, false)
-  }
-  return failure("http_network", `${where} could not be reached or broke off (${code})`, true)
-}
-
-const isRefused = Schema.is(DestinationRefused)
-
-const failure = (code: string, message: string, retryable: boolean) =>
-  new BehaviourFailure({ code, message: storable(message), retryable })
-
-const failed = (code: string, message: string, retryable: boolean) => Effect.fail(failure(code, message, retryable))

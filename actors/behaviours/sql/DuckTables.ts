@@ -20,7 +20,26 @@ export const load = Effect.fnUntraced(function* (connection: DuckDBConnection, i
       ? `${create} (${columnDefinitions(input)})`
       : `${create} as select * from ${yield* source(connection, input, input.file)}`
   yield* run(connection, input, sql)
+  yield* narrow(connection, input)
 })
+
+/**
+ * DuckDB finds HUGEINT in JSON where positive and negative numbers meet. BIGINT holds nearly all of them, and every
+ * format that a result may be saved as.
+ */
+const narrow = Effect.fnUntraced(function* (connection: DuckDBConnection, input: JobInput) {
+  const columns = yield* tableColumns(connection, input)
+  for (const { name } of columns.filter(({ name, type }) => type === "HUGEINT" && !Object.hasOwn(input.types, name))) {
+    const sql = `alter table ${identifier(input.table)} alter column ${identifier(name)} type bigint`
+    yield* Effect.ignore(duck(() => connection.run(sql)))
+  }
+})
+
+const tableColumns = (connection: DuckDBConnection, { table }: JobInput) =>
+  Effect.flatMap(
+    duck(() => connection.run(`select * from ${identifier(table)} limit 0`)),
+    (result) => columnsOf(result, `inputs.${table}`)
+  )
 
 const columnDefinitions = ({ types }: JobInput) =>
   Object.entries(types)
@@ -84,10 +103,7 @@ const call = (name: string, parameters: ReadonlyArray<string | undefined>) =>
 /** Counts rows, and nulls when asked; fails with `check_failed` at the first rule that is broken. */
 export const check = Effect.fnUntraced(function* (connection: DuckDBConnection, input: JobInput, profile: boolean) {
   const { expect, table } = input
-  const columns = yield* Effect.flatMap(
-    duck(() => connection.run(`select * from ${identifier(table)} limit 0`)),
-    (result) => columnsOf(result, `inputs.${table}`)
-  )
+  const columns = yield* tableColumns(connection, input)
   const notNull = expect.not_null ?? []
   const unique = expect.unique ?? []
   yield* mustHave(input, columns, "expect", [...notNull, ...unique])

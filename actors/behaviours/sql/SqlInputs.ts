@@ -98,10 +98,22 @@ export const bringInputs = Effect.fnUntraced(function* (
   const budget = { left: access.bytesMax }
   return yield* Effect.forEach(
     Object.entries(inputs),
-    ([table, input]) => around(table, bring(table, input, access, budget)),
+    ([table, input]) => around(table, Effect.mapError(bring(table, input, access, budget), located(table))),
     { concurrency: fetchedAtATime }
   )
 })
+
+/** Failures of the fetch and of the store do not know which input they are about. */
+const located = (table: string) => (failure: BehaviourFailure) =>
+  failure.message.startsWith(`inputs.${table}`)
+    ? failure
+    : new BehaviourFailure({
+        code: failure.code,
+        message: `inputs.${table}: ${failure.message}`,
+        retryable: failure.retryable,
+        ...(failure.retryAfterMillis !== undefined && { retryAfterMillis: failure.retryAfterMillis }),
+        ...(failure.details !== undefined && { details: failure.details })
+      })
 
 const bring = Effect.fnUntraced(function* (
   table: string,

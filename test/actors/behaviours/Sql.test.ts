@@ -251,6 +251,18 @@ layer(Layer.provideMerge(Opened.layer, services), { excludeTestServices: true })
     })
   )
 
+  it.effect("finds the type that all numbers of a JSON column fit into", () =>
+    Effect.gen(function* () {
+      const server = yield* files({ "n.json": `[{"a": -1, "b": -1}, {"a": 2, "b": 18446744073709551615}]` })
+      const result = yield* run({ inputs: { n: { url: `${server.url}/n.json` } }, query: "from n order by a" })
+      expect(result.columns).toEqual([
+        { name: "a", type: "BIGINT" },
+        { name: "b", type: "HUGEINT" }
+      ])
+      expect(result.rows[1]).toEqual({ a: 2, b: "18446744073709551615" })
+    })
+  )
+
   it.effect("ends with the rule that an input breaks", () =>
     Effect.gen(function* () {
       const rows = [

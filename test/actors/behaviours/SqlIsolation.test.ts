@@ -154,6 +154,7 @@ layer(services, { excludeTestServices: true })("a query", (it) => {
       const inputs = (url: string) => ({ inputs: { a: { url }, b: { url } } })
       expect(yield* refusal(inputs(`${server.url}/x.csv`))).toMatchObject({
         code: "http_destination_refused",
+        message: expect.stringMatching(/^inputs\.[ab]: 127\.0\.0\.1 port/u),
         retryable: false
       })
       expect(server.connections()).toBe(0)
