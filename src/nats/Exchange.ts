@@ -42,7 +42,12 @@ export class Exchange {
   }
 
   succeed(value: unknown): void {
-    this.#send(answer(value, this.head.requestId), undefined)
+    const given = answer(value, this.head.requestId)
+    const bytesMax = (this.#link.info?.max_payload ?? defaultPayloadBytesMax) - headerBytes
+    // A character is at most three bytes of UTF-8.
+    const isTooLarge = given.body.length * 3 > bytesMax && Buffer.byteLength(given.body) > bytesMax
+    if (isTooLarge) this.refuse(tooLarge(bytesMax))
+    else this.#send(given, undefined)
   }
 
   refuse(problem: ServiceProblem): void {
@@ -57,10 +62,6 @@ export class Exchange {
   }
 
   #send(given: Answer, error: string | undefined): void {
-    const bytesMax = (this.#link.info?.max_payload ?? defaultPayloadBytesMax) - headerBytes
-    // A character is at most three bytes of UTF-8.
-    if (given.body.length * 3 > bytesMax && Buffer.byteLength(given.body) > bytesMax)
-      return this.refuse(tooLarge(bytesMax))
     const options = given.headers === undefined ? {} : { headers: given.headers }
     // Fails only when the connection is closed for good: then nobody can be answered.
     const sent = Result.try(() => this.#link.publish(this.#reply, given.body, options))
