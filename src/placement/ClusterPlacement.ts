@@ -7,8 +7,8 @@
  * pooler shares sessions, rows that expire take the place of advisory locks (`advisoryLocks: false`): slower to pass
  * on, and two processes that wrongly share a name would share them; so they are not the default.
  *
- * Two nodes, 128 shards, until the survivor owns all (6 runs each on a busy 2-core machine; advisory / rows):
- *   kill -9 3.0-3.2 s / 3.0-3.2 s    SIGTERM 0.1-0.4 s / 0.1-0.3 s    SIGSTOP 3.0-4.1 s / 3.0-3.2 s
+ * Two nodes, 128 shards, until the survivor owns all (3 runs each on a busy 2-core machine; advisory / rows):
+ *   kill -9 3.0-3.1 s / 3.0-3.2 s    SIGTERM 0.1-0.4 s / 0.1-0.3 s    SIGSTOP 3.0-4.1 s / 3.0-3.2 s
  *   a frozen node knows 0.1 s after it wakes; a node that joins owns its share 1.0 s / 1.9 s after the other let it go
  * Cost at rest, per node: 6 small statements a second and one connection.
  */

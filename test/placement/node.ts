@@ -19,13 +19,13 @@ const main = Effect.gen(function* () {
   const placement = yield* Placement
   const tell = () => {
     const owned = probes.flatMap((agent, index) => (placement.owns(agent, 0) ? [index] : []))
-    process.stdout.write(`${JSON.stringify({ at: Date.now(), owned })}\n`)
+    process.stdout.write(`${JSON.stringify({ owned })}\n`)
   }
   yield* placement.onChange(tell)
   yield* placement.singleton(
     "only-one",
     Effect.andThen(
-      Effect.sync(() => process.stdout.write(`${JSON.stringify({ at: Date.now(), singleton: true })}\n`)),
+      Effect.sync(() => process.stdout.write(`${JSON.stringify({ singleton: true })}\n`)),
       Effect.never
     )
   )
