@@ -8,6 +8,7 @@ import { Context, Effect, FileSystem, Layer, Option, Path, Redacted, Schema } fr
 import { CliEnvironment } from "./CliEnvironment.ts"
 import { noAnswer, usage } from "./CliFailure.ts"
 import { defaultUrl, Key, Url } from "./flags.ts"
+import { Output } from "./Output.ts"
 
 export class Connection extends Context.Service<
   Connection,
@@ -22,7 +23,12 @@ export class Connection extends Context.Service<
     Connection,
     Effect.gen(function* () {
       const url = yield* serverUrl
-      return Connection.of({ url, key: yield* keyFor(url) })
+      const key = yield* keyFor(url)
+      if (url.startsWith("http:") && !isThisMachine(url)) {
+        const { note } = yield* Output
+        yield* note(`warning: the API key goes to ${url} unencrypted; use https.`)
+      }
+      return Connection.of({ url, key })
     })
   )
 }
@@ -53,7 +59,11 @@ const urlStartedHere = Effect.gen(function* () {
 
 const keyFor = Effect.fnUntraced(function* (url: string) {
   const flag = yield* Key
-  if (Option.isSome(flag)) return flag.value
+  if (Option.isSome(flag)) {
+    const { note } = yield* Output
+    yield* note("warning: others on this machine can see --key in the list of processes; prefer DATAMCP_API_KEY.")
+    return flag.value
+  }
   const { apiKey } = yield* CliEnvironment
   if (apiKey !== undefined) return apiKey
   if (!isThisMachine(url)) {

@@ -184,6 +184,16 @@ describe("the key", () => {
     })
   )
 
+  it.live("given as a flag works, with a warning that does not repeat it", () =>
+    Effect.gen(function* () {
+      const { stub } = yield* stubWithTasks
+      const run = yield* runCli(["tasks", "list", "--url", stub.url, "--key", key])
+      expect(run.code).toBe(0)
+      expect(run.stderr).toContain("list of processes")
+      expect(run.stdout + run.stderr).not.toContain(key)
+    })
+  )
+
   it.live("does not follow a redirect", () =>
     Effect.gen(function* () {
       const { env, stub } = yield* stubWithTasks
