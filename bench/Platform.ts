@@ -1,13 +1,12 @@
 /**
- * A platform to measure: `datamcp up` as a child process with a data folder and port of its own, started on nothing and
- * ended by its pid. What it writes last is shown when it does not start.
+ * A platform to measure: datamcp as a child process with a data folder and port of its own, started on nothing and ended by
+ * its pid. What it writes last is shown when it does not start.
  */
-import { type ChildProcess, spawn } from "node:child_process"
 import { mkdtemp, readFile, rm } from "node:fs/promises"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { freePort, startServer } from "./servers/Child.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
@@ -16,69 +15,86 @@ export interface Platform {
   readonly key: string
   readonly nats: { readonly url: string; readonly user?: string; readonly password?: string }
   readonly pid: number
+}
+
+export interface StartedPlatform extends Platform {
+  readonly output: () => string
   readonly stop: () => Promise<void>
 }
 
-/** Starts it and waits until it is ready, at most 60 s. `environment` goes over this process's own. */
-export const startPlatform = async (environment: Record<string, string> = {}): Promise<Platform> => {
-  const folder = await mkdtemp(join(tmpdir(), "datamcp-bench-"))
+export interface PlatformOptions {
+  /** Over this process's own environment. */
+  readonly environment?: Readonly<Record<string, string>>
+  /** Options of Node itself. */
+  readonly node?: ReadonlyArray<string>
+}
+
+const start = async (command: "up" | "serve", folder: string, options: PlatformOptions) => {
   const port = await freePort()
-  const child = spawn(process.execPath, ["src/cli.ts", "up"], {
-    cwd: root,
-    stdio: ["ignore", "pipe", "pipe"],
-    env: {
-      ...process.env,
+  const url = `http://127.0.0.1:${port}`
+  const child = await startServer({
+    name: `datamcp ${command}`,
+    command: [
+      process.execPath,
+      ["--disable-warning=ExperimentalWarning", ...(options.node ?? []), "src/cli.ts", command]
+    ],
+    folder: root,
+    stopSignal: "SIGTERM",
+    environment: {
       PORT: String(port),
       DATAMCP_DATA: folder,
       DATABASE_URL: "",
       NATS_URL: "",
       LOG_LEVEL: "warn",
-      ...environment
-    }
+      ...options.environment
+    },
+    ready: () =>
+      fetch(`${url}/health/ready`).then(
+        (response) => response.ok,
+        () => false
+      )
   })
-  let output = ""
-  const keep = (bytes: Buffer) => {
-    output = (output + bytes.toString()).slice(-4_000)
-  }
-  child.stdout.on("data", keep)
-  child.stderr.on("data", keep)
-  const url = `http://127.0.0.1:${port}`
-  await untilReady(url, child, () => output)
+  return { ...child, url }
+}
+
+const newFolder = () => mkdtemp(join(tmpdir(), "datamcp-bench-"))
+
+/** `datamcp up` on servers of its own for those that `environment` does not name. */
+export const startPlatform = async (options: PlatformOptions = {}): Promise<StartedPlatform> => {
+  const folder = await newFolder()
+  const child = await start("up", folder, options)
   const connection = JSON.parse(await readFile(join(folder, "connection.json"), "utf8"))
   return {
-    url,
+    url: child.url,
     key: (await readFile(join(folder, "admin.key"), "utf8")).trim(),
-    nats: connection.nats,
-    pid: child.pid ?? 0,
+    nats: connection.nats ?? { url: options.environment?.["NATS_URL"] ?? "" },
+    pid: child.pid,
+    output: child.output,
     stop: async () => {
-      const gone = new Promise((resolve) => child.once("exit", resolve))
-      child.kill("SIGTERM")
-      await gone
+      await child.stop()
       await rm(folder, { recursive: true, force: true })
     }
   }
 }
 
-const untilReady = async (url: string, child: ChildProcess, output: () => string) => {
-  for (let attempt = 0; attempt < 600; attempt++) {
-    if (child.exitCode !== null) throw new Error(`the platform ended with ${child.exitCode}:\n${output()}`)
-    const ready = await fetch(`${url}/health/ready`).then(
-      (response) => response.ok,
-      () => false
-    )
-    if (ready) return
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
-  child.kill("SIGTERM")
-  throw new Error(`the platform was not ready within 60 s:\n${output()}`)
-}
-
-const freePort = () =>
-  new Promise<number>((resolve) => {
-    const server = createServer()
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      const port = address !== null && typeof address === "object" ? address.port : 0
-      server.close(() => resolve(port))
-    })
+/** `datamcp serve`, a node on servers that run already. The first one of a database tells the admin key, the others have ''. */
+export const startNode = async (servers: {
+  readonly databaseUrl: string
+  readonly natsUrl: string
+}): Promise<StartedPlatform> => {
+  const folder = await newFolder()
+  const child = await start("serve", folder, {
+    environment: { DATABASE_URL: servers.databaseUrl, NATS_URL: servers.natsUrl }
   })
+  return {
+    url: child.url,
+    key: /dma_\w+/.exec(child.output())?.[0] ?? "",
+    nats: { url: servers.natsUrl },
+    pid: child.pid,
+    output: child.output,
+    stop: async () => {
+      await child.stop()
+      await rm(folder, { recursive: true, force: true })
+    }
+  }
+}

@@ -190,7 +190,9 @@ export const repositoryFiles = (): ReadonlyArray<SourceFile> =>
 const listTypeScript = (folder: string): ReadonlyArray<string> => {
   if (!existsSync(folder)) return []
   const entries = readdirSync(folder, { withFileTypes: true, recursive: true })
-  return entries.filter((entry) => entry.isFile() && entry.name.endsWith(".ts")).map((e) => join(e.parentPath, e.name))
+  return entries
+    .filter((entry) => entry.isFile() && entry.name.endsWith(".ts") && !entry.parentPath.includes("node_modules"))
+    .map((entry) => join(entry.parentPath, entry.name))
 }
 
 if (import.meta.main) {
