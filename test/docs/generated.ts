@@ -10,6 +10,7 @@ import manifest from "../../package.json" with { type: "json" }
 import * as Metrics from "../../protocol/Metrics.ts"
 import { asyncApi } from "../../protocol/service/asyncApi.ts"
 import { tables } from "../../src/config.ts"
+import { httpTables } from "./httpTables.ts"
 import { natsTables } from "./natsTables.ts"
 
 export interface Part {
@@ -29,6 +30,9 @@ const metricsTable = [
 ].join("\n")
 
 export const parts: ReadonlyArray<Part> = [
+  { file: "README.md", name: "limits", text: httpTables.limits },
+  { file: "docs/http-api.md", name: "routes", text: httpTables.routes },
+  { file: "docs/http-api.md", name: "problems of HTTP", text: httpTables.problems },
   { file: "docs/configuration.md", name: "variables of a node", text: tables.server },
   { file: "docs/configuration.md", name: "variables of the command line", text: tables.client },
   { file: "docs/observability.md", name: "metrics", text: metricsTable },
