@@ -3,12 +3,15 @@
  *
  *   node bench/parts/http.ts [seconds per case] [connections]
  *
- * One JSON line per case: requests per second, CPU of the serving process per request, latency. The server is a process
- * of its own; this one is the client. The first seconds of load warm the server up and are not counted.
+ * One JSON line per case and way: requests per second, CPU of the serving process per request, latency. Ways: `fast` (the
+ * fast lane), `long` (the router), and `raw`, node:http that parses the body and answers the same text, as the floor of
+ * the machine at that moment. Each server is a process of its own; this one is the client. The first seconds of load warm
+ * a server up and are not counted.
  * With wrk instead of the client here: node bench/parts/http.ts serve, then wrk -t1 -c64 -d5 against the port it prints.
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
+import { createServer } from "node:http"
 import { connect } from "node:net"
 import { fileURLToPath } from "node:url"
 import { Effect, Layer, type Redacted } from "effect"
@@ -83,6 +86,27 @@ const serve = (options: { readonly fastLane: boolean }) =>
     Effect.runPromise
   )
 
+const serveRaw = async () => {
+  const server = createServer((request, response) => {
+    const chunks: Array<Buffer> = []
+    request.on("data", (chunk: Buffer) => chunks.push(chunk))
+    request.on("end", () => {
+      const sent: unknown = chunks.length === 0 ? undefined : JSON.parse(Buffer.concat(chunks).toString())
+      const text = JSON.stringify(sent === undefined ? task : accepted)
+      response.writeHead(sent === undefined ? 200 : 202, {
+        "content-type": "application/json",
+        "content-length": Buffer.byteLength(text)
+      })
+      response.end(text)
+    })
+  })
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const address = server.address()
+  process.send?.({ port: typeof address === "object" && address !== null ? address.port : 0 })
+  process.on("message", () => process.send?.(process.cpuUsage()))
+}
+
 const body = JSON.stringify({
   type: "http.fetch",
   payload: { url: "https://example.org/a.csv", retries: 3, note: "x".repeat(40) },
@@ -125,7 +149,13 @@ const cpuMicros = async (server: ChildProcess) => {
 
 const round = (value: number) => Math.round(value * 100) / 100
 
-const measure = async (name: string, request: string, way: "fast" | "long", connections: number, seconds: number) => {
+const measure = async (
+  name: string,
+  request: string,
+  way: "raw" | "fast" | "long",
+  connections: number,
+  seconds: number
+) => {
   const server = fork(fileURLToPath(import.meta.url), ["serve", way])
   const [{ port }] = await once(server, "message")
   await load(port, request, connections, 4_000)
@@ -151,11 +181,12 @@ const measure = async (name: string, request: string, way: "fast" | "long", conn
   )
 }
 
-if (process.argv[2] === "serve") await serve({ fastLane: process.argv[3] !== "long" })
+if (process.argv[2] === "serve" && process.argv[3] === "raw") await serveRaw()
+else if (process.argv[2] === "serve") await serve({ fastLane: process.argv[3] !== "long" })
 else {
   const seconds = Number(process.argv[2] ?? 4)
   const connections = Number(process.argv[3] ?? 64)
-  for (const way of ["fast", "long"] as const) {
+  for (const way of ["raw", "fast", "long"] as const) {
     await measure("POST /tasks", post, way, connections, seconds)
     await measure("GET /tasks/{id}", get, way, connections, seconds)
   }

@@ -113,7 +113,7 @@ export const make = Effect.gen(function* () {
     if (method !== "POST" || url !== tasksPath || !isSmallJson(request)) return false
     exchange.route = submitRoute
     const idempotencyKey = headers["idempotency-key"]?.toString()
-    const cancel = bodies.collect(request, bodyBytesMax, (collected) => {
+    bodies.collect(request, bodyBytesMax, (collected) => {
       if ("problem" in collected) writeProblem(response, exchange, collected.problem)
       else
         start(
@@ -123,7 +123,6 @@ export const make = Effect.gen(function* () {
           Effect.suspend(() => submit(collected.bytes, idempotencyKey))
         )
     })
-    response.on("close", cancel)
     return true
   }
   return lane

@@ -68,7 +68,7 @@ export class RequestBodies extends Context.Service<
         const stop = () => {
           if (!pending.delete(body)) return false
           bufferedBytes -= size
-          request.off("data", onData).off("end", onEnd).off("error", onCut).off("close", onCut)
+          request.off("data", onData).off("end", onEnd).off("close", onCut)
           if (!request.complete) request.pause()
           return true
         }
@@ -80,7 +80,7 @@ export class RequestBodies extends Context.Service<
           expire: () => finish({ problem: late(bodyMillis) })
         }
         pending.add(body)
-        request.on("data", onData).on("end", onEnd).on("error", onCut).on("close", onCut)
+        request.on("data", onData).on("end", onEnd).on("close", onCut)
         return () => {
           stop()
         }
