@@ -4,7 +4,7 @@
  * It is filled before the node is ready, changed by notices, and swept every few seconds for what a lost notice left
  * out. It may be a moment behind: a name it does not know is looked up in the store before it is refused.
  */
-import { Context, Duration, Effect, Layer, Option, Schedule, Schema } from "effect"
+import { Context, Duration, Effect, Layer, Option, Schedule, Schema, type Scope } from "effect"
 import { AgentId, type AgentRef, type Namespace } from "../protocol/Ids.ts"
 import { type AgentRecord, AgentStore, type AgentStoreUnavailable } from "./ports/AgentStore.ts"
 import { Bus } from "./ports/Bus.ts"
@@ -36,8 +36,8 @@ export class AgentDirectory extends Context.Service<
       namespace: Namespace,
       type: string
     ) => Effect.Effect<AgentRecord | undefined, AgentStoreUnavailable>
-    /** Calls back after an agent was added or changed. */
-    readonly onChange: (handler: (agent: AgentRecord) => void) => Effect.Effect<void>
+    /** Calls back after an agent was added or changed, while the scope is open. */
+    readonly onChange: (handler: (agent: AgentRecord) => void) => Effect.Effect<void, never, Scope.Scope>
     readonly size: () => number
   }
 >()("datamcp/actors/AgentDirectory") {
@@ -143,7 +143,13 @@ export class AgentDirectory extends Context.Service<
         byId: (id) => agents.get(id),
         find,
         forType,
-        onChange: (handler) => Effect.sync(() => handlers.add(handler)),
+        onChange: (handler) =>
+          Effect.asVoid(
+            Effect.acquireRelease(
+              Effect.sync(() => handlers.add(handler)),
+              () => Effect.sync(() => handlers.delete(handler))
+            )
+          ),
         size: () => agents.size
       })
     })

@@ -8,7 +8,7 @@
  * reconciler brings it back. Every start takes the instance over first (a new epoch), so that whatever ran before it,
  * anywhere, is queued again and can record nothing more. An agent whose instance keeps crashing goes to `error`.
  */
-import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Metric, Schedule } from "effect"
+import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Metric, Schedule, Semaphore } from "effect"
 import type { AgentId } from "../protocol/Ids.ts"
 import * as Metrics from "../protocol/Metrics.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
@@ -46,8 +46,10 @@ interface Hosted {
   readonly index: number
   /** Undefined while it is taking over or opening. */
   handle: Instance.InstanceHandle | undefined
-  /** Set when it must not be started again: it was told to stop. */
+  /** Set when the present run was told to stop. */
   leaving: boolean
+  /** Set when there was work while nobody could be told. */
+  woken: boolean
 }
 
 export class AgentHost extends Context.Service<
@@ -73,7 +75,10 @@ export class AgentHost extends Context.Service<
       const fork = Effect.runForkWith(context)
       const hosted = new Map<string, Hosted>()
       let closing = false
+      /** On the monotonic clock. */
+      const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
 
+      const starting = yield* Semaphore.make(limits.startsAtATime)
       const keyOf = (agentId: AgentId, index: number) => `${agentId}/${index}`
 
       // --- one instance, from its first start to its end
@@ -81,7 +86,9 @@ export class AgentHost extends Context.Service<
       const runOnce = (agent: AgentRecord, entry: Hosted) =>
         Effect.scoped(
           Effect.gen(function* () {
-            const { epoch } = yield* ledger.takeOver({ agentId: entry.agentId, index: entry.index })
+            const { epoch } = yield* starting.withPermit(
+              ledger.takeOver({ agentId: entry.agentId, index: entry.index })
+            )
             if (entry.leaving) return { _tag: "Stopped" } as const
             const end = yield* Instance.run({
               agent,
@@ -89,7 +96,10 @@ export class AgentHost extends Context.Service<
               epoch,
               onStarted: (handle) => {
                 entry.handle = handle
-                if (entry.leaving) handle.stop(Duration.zero)
+                // The definition may have changed while it opened.
+                const latest = directory.byId(entry.agentId)
+                if (entry.leaving || latest === undefined) handle.stop(Duration.zero)
+                else adjust(entry, latest)
               }
             })
             if (end._tag === "Idle" && entry.handle !== undefined)
@@ -104,27 +114,33 @@ export class AgentHost extends Context.Service<
           )
         )
 
-      /** Starts it again after crashes, until it ends in an orderly way or its crashes pass the restart intensity. */
+      /**
+       * Starts it again after crashes, and after a stop whose reason has gone by then, until it ends in an orderly way or its
+       * crashes pass the restart intensity.
+       */
       const supervise = Effect.fnUntraced(function* (entry: Hosted) {
         let crashes = noCrashes
-        while (!entry.leaving) {
+        while (true) {
           const agent = directory.byId(entry.agentId)
           if (agent === undefined || !mayRun(agent, entry.index)) return
+          entry.leaving = entry.woken = false
           const exit = yield* Effect.exit(runOnce(agent, entry))
           if (Exit.isSuccess(exit)) {
-            if (exit.value._tag === "Escalated") return yield* quarantine(entry.agentId, exit.value.reason)
-            if (exit.value._tag !== "Idle") return
+            if (exit.value._tag === "Escalated") return yield* quarantine(agent, exit.value.reason)
+            if (exit.value._tag === "Fenced") return
+            if (exit.value._tag === "Stopped") continue
             // Work may have come between the decision to hibernate and now.
             const late = yield* Effect.orElseSucceed(ledger.backlog(entry.agentId, { limit: 1 }), () => [])
             if (late.length === 0) return
             continue
           }
+          if (closing) return
           const failure = exit.cause.reasons.find(Cause.isFailReason)?.error
           if (failure?._tag === "LedgerUnavailable") {
             yield* Effect.sleep("1 second")
             continue
           }
-          const next = crashed(crashes, clock.currentTimeMillisUnsafe(), restartPolicy)
+          const next = crashed(crashes, now(), restartPolicy)
           crashes = next.crashes
           const message = String(Cause.squash(exit.cause))
           yield* Metric.update(Metrics.instanceRestarts, 1)
@@ -132,38 +148,44 @@ export class AgentHost extends Context.Service<
             Effect.annotateLogs({ agent: entry.agentId, instance: entry.index, crashes: crashes.at.length })
           )
           if (next.escalate || failure?._tag === "SettingsInvalid") {
-            return yield* quarantine(entry.agentId, `its instance does not start: ${message}`)
+            return yield* quarantine(agent, `its instance does not start: ${message}`)
           }
           yield* Effect.sleep(Duration.millis(next.delayMillis))
         }
       })
 
-      const quarantine = (agentId: AgentId, reason: string) =>
-        store
-          .quarantine(agentId, reason.slice(0, 1_000))
-          .pipe(
-            Effect.andThen(bus.notify({ _tag: "AgentChanged", agent: agentId })),
-            Effect.andThen(Effect.logError("an agent was quarantined", reason)),
-            Effect.andThen(Metric.update(Metrics.agentsQuarantined, 1)),
-            Effect.retry(Schedule.spaced("1 second").pipe(Schedule.upTo({ times: 60 }))),
-            Effect.annotateLogs({ agent: agentId }),
-            Effect.ignore
-          )
+      const quarantine = ({ id, version }: AgentRecord, reason: string) =>
+        store.quarantine(id, reason.slice(0, 1_000)).pipe(
+          Effect.andThen(bus.notify({ _tag: "AgentChanged", agent: id })),
+          Effect.andThen(Effect.logError("an agent was quarantined", reason)),
+          Effect.andThen(Metric.update(Metrics.agentsQuarantined, 1)),
+          Effect.retry(Schedule.spaced("1 second").pipe(Schedule.upTo({ times: 60 }))),
+          // Until this node has learned of it, a wake would start the instance again.
+          Effect.andThen(
+            Effect.suspend(() => (directory.byId(id)?.version === version ? Effect.fail("unknown") : Effect.void)).pipe(
+              Effect.retry(Schedule.spaced("20 millis")),
+              Effect.timeoutOption("5 seconds")
+            )
+          ),
+          Effect.annotateLogs({ agent: id }),
+          Effect.ignore
+        )
 
       const mayRun = (agent: AgentRecord, index: number) =>
-        agent.status === "active" && index < agent.desiredInstances && placement.owns(agent.id, index)
+        !closing && agent.status === "active" && index < agent.desiredInstances && placement.owns(agent.id, index)
 
       // --- which ones
 
       const start = (agent: AgentRecord, index: number) => {
         const key = keyOf(agent.id, index)
-        const entry: Hosted = { agentId: agent.id, index, handle: undefined, leaving: false }
+        const entry: Hosted = { agentId: agent.id, index, handle: undefined, leaving: false, woken: false }
         hosted.set(key, entry)
         fork(
           supervise(entry).pipe(
             Effect.ensuring(
               Effect.sync(() => {
-                if (hosted.get(key) === entry) hosted.delete(key)
+                hosted.delete(key)
+                if (entry.woken) wake(entry.agentId, [])
               })
             )
           )
@@ -175,13 +197,25 @@ export class AgentHost extends Context.Service<
         entry.handle?.stop(grace)
       }
 
+      /** Makes a run fit what its agent has become. A paused agent's tasks run to their end; others hand over. */
+      const adjust = (entry: Hosted, agent: AgentRecord) => {
+        const { handle } = entry
+        if (mayRun(agent, entry.index)) {
+          handle?.resume()
+          handle?.reload(agent)
+        } else if (agent.status === "maintenance" && handle !== undefined) handle.pause()
+        else leave(entry, limits.handOverGrace)
+      }
+
       const wake = (agentId: AgentId, lanes: Parameters<Instance.InstanceHandle["wake"]>[0]) => {
         const agent = directory.byId(agentId)
         if (agent === undefined || closing) return
         for (let index = 0; index < agent.desiredInstances; index++) {
           const entry = hosted.get(keyOf(agentId, index))
-          if (entry !== undefined) entry.handle?.wake(lanes)
-          else if (mayRun(agent, index)) start(agent, index)
+          if (entry === undefined) {
+            if (mayRun(agent, index)) start(agent, index)
+          } else if (entry.handle === undefined || entry.leaving) entry.woken = true
+          else entry.handle.wake(lanes)
         }
       }
 
@@ -197,12 +231,7 @@ export class AgentHost extends Context.Service<
       })
 
       yield* directory.onChange((agent) => {
-        for (const entry of [...hosted.values()]) {
-          if (entry.agentId !== agent.id) continue
-          // A paused agent's tasks run to their end; one that is gone or scaled away hands over.
-          if (mayRun(agent, entry.index)) entry.handle?.reload(agent)
-          else leave(entry, agent.status === "maintenance" ? Duration.hours(24) : limits.handOverGrace)
-        }
+        for (const entry of [...hosted.values()]) if (entry.agentId === agent.id) adjust(entry, agent)
         if (agent.status === "active") wake(agent.id, [])
       })
 

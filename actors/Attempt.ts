@@ -2,7 +2,7 @@
  * Runs one attempt of a task: references replaced, the behaviour called in a scope of its own, its deadline kept, and
  * whatever it comes to said as an `AttemptEnd`. It never fails, and it does not touch the task's state.
  */
-import { Cause, Duration, Effect, Exit, JsonPointer, Schema } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, JsonPointer, Option, Schema } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
 import { storable, storableJson } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
@@ -14,7 +14,10 @@ import type { AttemptEnd } from "./TaskLifecycle.ts"
 /** Longest text of an error that is kept, in characters. */
 const messageCharactersMax = 4_000
 
-/** `nowMillis` is when the attempt begins. Interruption comes out as `Stopped`. */
+/**
+ * `nowMillis` is when the attempt begins. The behaviour has a fiber of its own, so that one whose clean-up hangs costs no
+ * more than `cleanUpWithin`: after that it is left behind. Interrupts itself with its caller.
+ */
 export const run = (input: {
   readonly order: TaskOrder
   readonly number: number
@@ -22,6 +25,7 @@ export const run = (input: {
   readonly behaviour: RunAttempt
   readonly progress: (progress: TaskProgress) => Effect.Effect<void>
   readonly nowMillis: number
+  readonly cleanUpWithin: Duration.Duration
 }) => {
   const { order } = input
   const configured = order.timeout_ms ?? Routing.defaults.timeoutMillis
@@ -29,7 +33,8 @@ export const run = (input: {
     order.deadline === undefined ? Number.POSITIVE_INFINITY : Date.parse(order.deadline) - input.nowMillis
   const timeoutMillis = Math.max(0, Math.min(configured, untilDeadline))
   const timeout = Duration.millis(timeoutMillis)
-  return Effect.flatMap(resolved(order, input.payload ?? order.payload ?? null), (payload) =>
+  const timedOut: AttemptEnd = { _tag: "TimedOut", afterMillis: timeoutMillis, deadline: untilDeadline <= configured }
+  const work = Effect.flatMap(resolved(order, input.payload ?? order.payload ?? null), (payload) =>
     Effect.scoped(
       input.behaviour({
         taskId: order.id,
@@ -44,19 +49,26 @@ export const run = (input: {
         progress: input.progress
       })
     )
-  ).pipe(
-    Effect.map(returned),
-    Effect.timeoutOrElse({
-      duration: timeout,
-      orElse: () =>
-        Effect.succeed<AttemptEnd>({
-          _tag: "TimedOut",
-          afterMillis: timeoutMillis,
-          deadline: untilDeadline <= configured
-        })
-    }),
-    Effect.exit,
-    Effect.map((exit): AttemptEnd => (Exit.isSuccess(exit) ? exit.value : endOfCause(exit.cause)))
+  ).pipe(Effect.map(returned))
+  const abandon = (fiber: Fiber.Fiber<unknown, unknown>) =>
+    Effect.timeoutOrElse(Fiber.interrupt(fiber), {
+      duration: input.cleanUpWithin,
+      orElse: () => Effect.logWarning("an interrupted attempt does not end and is left behind")
+    }).pipe(Effect.annotateLogs({ task: order.id, attempt: input.number }))
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      if (timeoutMillis === 0) return timedOut
+      const fiber = yield* Effect.forkDetach(work, { startImmediately: true })
+      const exit =
+        fiber.pollUnsafe() ??
+        (yield* restore(Effect.timeoutOption(Fiber.await(fiber), timeout)).pipe(
+          Effect.onInterrupt(() => abandon(fiber)),
+          Effect.map(Option.getOrUndefined)
+        ))
+      if (exit !== undefined) return Exit.isSuccess(exit) ? exit.value : endOfCause(exit.cause)
+      yield* abandon(fiber)
+      return timedOut
+    })
   )
 }
 
@@ -83,7 +95,8 @@ const endOfCause = (cause: Cause.Cause<BehaviourFailure>): AttemptEnd => {
     }
   }
   const failure = cause.reasons.find(Cause.isFailReason)?.error
-  if (failure === undefined) return { _tag: "Stopped" }
+  // Nobody interrupted it but itself: given back without counting, it would come again for ever.
+  if (failure === undefined) return { _tag: "Crashed", message: "the behaviour interrupted itself" }
   return {
     _tag: "Failed",
     retryable: failure.retryable,

@@ -35,7 +35,7 @@ export class Dispatcher extends Context.Service<
       const woken = new Map<string, number>()
 
       const dispatch = Effect.fnUntraced(function* (ready: ReadonlyArray<Ready>) {
-        const now = clock.currentTimeMillisUnsafe()
+        const now = Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
         const wake = new Map<AgentId, Set<TaskPriority>>()
         const orders = ready.flatMap(({ agentId, order }) => {
           const agent = directory.byId(agentId)

@@ -6,22 +6,25 @@
  *                          |                 |
  *                          '-- not won: drop '-- fenced: drop
  *
- * Invariants: at most `max_concurrent_tasks` are claimed and running; a message is acknowledged only once the claim of
- * each of its orders is decided; a fenced instance claims no more. It never writes state except through the ledger.
+ * Invariants: at most `max_concurrent_tasks` are claimed and running; a task is in one place at a time: waiting, being
+ * claimed, or running; a message is acknowledged only once the claim of each of its orders is decided; what is won after
+ * the instance was told to stop is given back unstarted; a fenced instance claims no more. It never writes state except
+ * through the ledger.
  */
-import { Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Option, Random, Scope } from "effect"
+import { Cause, Clock, Context, Deferred, Duration, Effect, Fiber, Latch, Random } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
 import type { TaskId } from "../protocol/Ids.ts"
 import * as Metrics from "../protocol/Metrics.ts"
-import { storable } from "../protocol/Storable.ts"
-import type { TaskPriority, TaskProgress } from "../protocol/Task.ts"
+import type { TaskPriority } from "../protocol/Task.ts"
 import { withSpanFrom } from "../protocol/TraceContext.ts"
 import * as Attempt from "./Attempt.ts"
-import { type Behaviour, type BehaviourServices, Behaviours, type RunAttempt, SettingsInvalid } from "./Behaviour.ts"
+import type { BehaviourServices, Behaviours } from "./Behaviour.ts"
+import * as Generations from "./Generations.ts"
 import * as Lanes from "./Lanes.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
 import { Bus, type Delivery } from "./ports/Bus.ts"
-import { type Claimed, Ledger, type RunningTask, type Slot } from "./ports/Ledger.ts"
+import { type Claimed, Ledger, type RunningTask, type Settlement, type Slot } from "./ports/Ledger.ts"
+import * as ProgressReports from "./ProgressReports.ts"
 import { crashed, noCrashes, restartPolicy } from "./RestartIntensity.ts"
 import * as Routing from "./Routing.ts"
 import * as TaskLifecycle from "./TaskLifecycle.ts"
@@ -33,20 +36,26 @@ export const InstanceLimits = Context.Reference<{
   readonly claimTasks: number
   /** Most unacknowledged messages of one lane. */
   readonly prefetchMessages: number
+  /** Most orders of one lane in one look into the ledger. */
+  readonly backlogTasks: number
   /** Least time between two looks into the ledger for work that no message told of. */
   readonly backlogEvery: Duration.Duration
   /** Time between reports of progress of one task. */
   readonly progressEvery: Duration.Duration
   /** How often running tasks are checked for having been ended from outside. */
   readonly checkEvery: Duration.Duration
+  /** How long an attempt that was interrupted may take to clean up before its slot is used again without it. */
+  readonly cleanUpWithin: Duration.Duration
 }>("datamcp/actors/InstanceLimits", {
   defaultValue: () => ({
     idleAfter: Duration.seconds(30),
     claimTasks: 250,
     prefetchMessages: 64,
+    backlogTasks: 250,
     backlogEvery: Duration.seconds(2),
     progressEvery: Duration.millis(100),
-    checkEvery: Duration.seconds(5)
+    checkEvery: Duration.seconds(5),
+    cleanUpWithin: Duration.seconds(5)
   })
 })
 
@@ -69,6 +78,10 @@ export interface InstanceHandle {
   readonly interrupt: (tasks: ReadonlyArray<TaskId>) => void
   /** The definition changed: what starts from now on runs under the new one. */
   readonly reload: (agent: AgentRecord) => void
+  /** Claim nothing more for now. What runs goes on; when nothing does, the instance ends. */
+  readonly pause: () => void
+  /** Takes a pause back. */
+  readonly resume: () => void
   /** Claim nothing more; end once what runs has ended, or has been given back after `grace`. */
   readonly stop: (grace: Duration.Duration) => void
   readonly running: () => number
@@ -81,18 +94,15 @@ interface Held {
   readonly decided: () => void
 }
 
-interface Running {
-  readonly fiber: Fiber.Fiber<void>
-  /** Set before the fiber is interrupted: whether the end is still to be recorded. */
-  cause: "cancelled" | "stopped" | undefined
+interface Claiming {
+  /** Ended from outside before its claim was answered: not to be started. */
+  cancelled: boolean
 }
 
-/** The behaviour under one version of the definition; closed when its last attempt has ended and another is current. */
-interface Generation {
-  readonly agent: AgentRecord
-  readonly run: RunAttempt
-  readonly scope: Scope.Closeable
-  attempts: number
+interface Running {
+  readonly fiber: Fiber.Fiber<void>
+  /** Set before the fiber is interrupted. */
+  cause: "cancelled" | "stopped" | undefined
 }
 
 /**
@@ -107,12 +117,11 @@ export const run = Effect.fnUntraced(function* (input: {
 }) {
   const ledger = yield* Ledger
   const bus = yield* Bus
-  const behaviours = yield* Behaviours
   const limits = yield* InstanceLimits
   const clock = yield* Clock.Clock
-  const context = yield* Effect.context<Ledger | BehaviourServices>()
-  const scope = yield* Effect.scope
+  const context = yield* Effect.context<Ledger | Behaviours | BehaviourServices>()
   const fork = Effect.runForkWith(context)
+  const generations = yield* Generations.make(input.agent)
 
   const slot: Slot = {
     namespace: input.agent.namespace,
@@ -121,49 +130,39 @@ export const run = Effect.fnUntraced(function* (input: {
     epoch: input.epoch
   }
   const lanes = Lanes.make<Held>()
+  const claiming = new Map<TaskId, Claiming>()
   const running = new Map<TaskId, Running>()
   const deliveries = new Set<Delivery>()
-  const consumed = new Set<TaskPriority>()
-  const reports = new Map<TaskId, { readonly task: RunningTask; readonly progress: TaskProgress }>()
+  const consumers = new Map<TaskPriority, Fiber.Fiber<void>>()
+  const reports = ProgressReports.make({ ledger, slot, every: limits.progressEvery, fork })
   const changed = Latch.makeUnsafe(false)
   const ended = Deferred.makeUnsafe<InstanceEnd>()
-  let claiming = 0
-  let stopping = false
-  let lastActive = clock.currentTimeMillisUnsafe()
-  let lastDelivery = 0
+  /** `closed` for good, `paused` until it is resumed. */
+  let intake: "open" | "paused" | "closed" = "open"
+  /** Tasks that were won too late and are being given back. */
+  let returning = 0
+  /** On the monotonic clock. */
+  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  let lastActive = now()
+  let lastDelivery = Number.NEGATIVE_INFINITY
+  let lastLook = Number.NEGATIVE_INFINITY
+  /** The ledger is known or likely to have more than messages told: look as soon as there is room. */
   let backlogWanted = true
-  /** A claim failed, so its outcome is not known: nothing more is claimed until that is settled. */
-  let doubtful = false
+  /** Somebody says that there is work: look soon, even behind lanes that are never empty. */
+  let woken = false
   let crashes = noCrashes
 
-  const concurrency = () => current.agent.configuration.max_concurrent_tasks ?? Routing.defaults.concurrentTasks
-  const free = () => (stopping || doubtful ? 0 : concurrency() - running.size - claiming)
+  const concurrency = () =>
+    generations.current().agent.configuration.max_concurrent_tasks ?? Routing.defaults.concurrentTasks
+  const free = () => (intake === "open" ? concurrency() - running.size - claiming.size : 0)
+  const isBusy = () => running.size + claiming.size + returning > 0
   const finish = (end: InstanceEnd) => Deferred.doneUnsafe(ended, Effect.succeed(end))
-
-  // --- the behaviour, by version of the definition
-
-  const open = Effect.fnUntraced(function* (agent: AgentRecord) {
-    const behaviour: Behaviour | undefined = behaviours.get(agent.type)
-    if (behaviour === undefined) {
-      return yield* new SettingsInvalid({ message: `this node has no behaviour of type "${agent.type}"` })
-    }
-    const own = yield* Scope.fork(scope)
-    const run = yield* behaviour.open(agent.configuration.settings ?? {}).pipe(
-      Scope.provide(own),
-      Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
-    )
-    const generation: Generation = { agent, run, scope: own, attempts: 0 }
-    return generation
-  })
-  let current = yield* open(input.agent)
-
-  const retire = (generation: Generation) =>
-    generation !== current && generation.attempts === 0 ? Scope.close(generation.scope, Exit.void) : Effect.void
 
   // --- arrival
 
   const hold = (order: TaskOrder, decided: () => void) => {
-    if (stopping || running.has(order.id) || !lanes.offer(order.id, order.lane, { order, decided })) decided()
+    const taken = intake !== "open" || running.has(order.id) || claiming.has(order.id)
+    if (taken || !lanes.offer(order.id, order.lane, { order, decided })) decided()
   }
 
   const onDelivery = (delivery: Delivery) => {
@@ -174,14 +173,13 @@ export const run = Effect.fnUntraced(function* (input: {
       delivery.ack()
     }
     deliveries.add(delivery)
-    lastDelivery = lastActive = clock.currentTimeMillisUnsafe()
+    lastDelivery = lastActive = now()
     for (const order of delivery.orders) hold(order, decided)
     changed.openUnsafe()
   }
 
   const consume = (lane: TaskPriority) => {
-    if (consumed.has(lane) || stopping) return
-    consumed.add(lane)
+    if (consumers.has(lane) || intake !== "open") return
     const once = bus.consume({
       namespace: slot.namespace,
       agentId: slot.agentId,
@@ -189,244 +187,209 @@ export const run = Effect.fnUntraced(function* (input: {
       prefetch: Math.min(limits.prefetchMessages, Math.max(2, 2 * concurrency())),
       onDelivery
     })
-    fork(
-      once.pipe(
-        // The server or the consumer is gone: meanwhile the ledger itself is asked.
-        Effect.catch(() =>
-          Effect.sync(() => {
-            backlogWanted = true
-          })
-        ),
-        Effect.andThen(Effect.sleep("500 millis")),
-        Effect.forever,
-        Effect.raceFirst(Deferred.await(ended))
-      )
+    const consuming = once.pipe(
+      // The server or the consumer is gone: meanwhile the ledger itself is asked.
+      Effect.catch(() =>
+        Effect.sync(() => {
+          backlogWanted = true
+          changed.openUnsafe()
+        })
+      ),
+      Effect.andThen(Effect.sleep("500 millis")),
+      Effect.forever
     )
+    consumers.set(lane, fork(consuming))
   }
 
-  const pullBacklog = Effect.gen(function* () {
-    backlogWanted = false
-    const limit = Math.min(500, 2 * concurrency())
+  /** Takes no more orders; those that wait go back to where others find them. */
+  const close = (to: "paused" | "closed") => {
+    intake = to
+    for (const consumer of consumers.values()) fork(Fiber.interrupt(consumer))
+    consumers.clear()
+    for (const { decided } of lanes.clear()) decided()
+    changed.openUnsafe()
+  }
+
+  const look = Effect.gen(function* () {
+    backlogWanted = woken = false
+    lastLook = now()
+    const limit = Math.min(limits.backlogTasks, 2 * concurrency())
     const orders = yield* ledger.backlog(slot.agentId, { limit })
-    for (const order of orders) hold(order, nothingToDecide)
+    for (const order of orders) {
+      consume(order.lane)
+      hold(order, nothingToDecide)
+    }
     if (orders.length === 0) return
     // A full answer says that there is more.
     if (orders.length >= limit) backlogWanted = true
-    lastActive = clock.currentTimeMillisUnsafe()
+    lastActive = now()
     changed.openUnsafe()
   }).pipe(Effect.catch((error) => Effect.logDebug("the backlog could not be read", error.message)))
 
   // --- claim and run
 
-  const claim = (held: ReadonlyArray<Held>) =>
-    ledger
-      .claim(
+  const claim = (held: ReadonlyArray<Held>) => {
+    for (const { order } of held) claiming.set(order.id, { cancelled: false })
+    return Effect.map(
+      ledger.claim(
         slot,
         held.map(({ order }) => order)
-      )
-      .pipe(
-        Effect.matchEffect({
-          onSuccess: ({ claimed, fenced }) =>
-            Effect.sync(() => {
-              claiming -= held.length
-              const won = new Map(claimed.map((entry) => [entry.id, entry] as const))
-              for (const { decided, order } of held) {
-                const entry = won.get(order.id)
-                if (entry !== undefined) start(order, entry)
-                decided()
-              }
-              if (fenced) finish({ _tag: "Fenced" })
-              changed.openUnsafe()
-            }),
-          // Postgres is away, and whether the claim was committed is not known. Orders that were not won are still
-          // queued there and will be asked for again; what was won must not run for ever without anybody running it.
-          onFailure: () =>
-            Effect.suspend(() => {
-              claiming -= held.length
-              for (const { decided } of held) decided()
-              const first = !doubtful
-              doubtful = true
-              return first ? settleDoubt : Effect.void
-            })
-        })
-      )
-
-  /** Gives back what runs under this slot without a fiber of ours. Nothing is claimed meanwhile, so none is mistaken. */
-  const settleDoubt: Effect.Effect<void> = Effect.gen(function* () {
-    while (doubtful && !Deferred.isDoneUnsafe(ended)) {
-      yield* Effect.sleep("500 millis")
-      if (claiming > 0) continue
-      const strays = yield* Effect.option(ledger.strays(slot, [...running.keys()]))
-      if (Option.isNone(strays)) continue
-      yield* Effect.forEach(strays.value, (task) => Effect.ignore(ledger.settle(slot, task, { _tag: "Released" })), {
-        concurrency: "unbounded",
-        discard: true
-      })
-      doubtful = false
-      backlogWanted = true
-      changed.openUnsafe()
-    }
-  })
-
-  const start = (order: TaskOrder, claimed: Claimed) => {
-    const generation = current
-    generation.attempts++
-    const task: RunningTask = {
-      id: order.id,
-      namespace: order.namespace,
-      attempt: claimed.attempt,
-      trace: order.trace
-    }
-    const fiber = fork(attempt(generation, order, task, claimed))
-    const entry: Running = { fiber, cause: undefined }
-    if (fiber.pollUnsafe() === undefined) running.set(order.id, entry)
+      ),
+      ({ claimed, fenced }) => {
+        const won = new Map(claimed.map((entry) => [entry.id, entry] as const))
+        for (const { decided, order } of held) {
+          const entry = won.get(order.id)
+          const cancelled = claiming.get(order.id)?.cancelled === true
+          claiming.delete(order.id)
+          if (entry !== undefined && !cancelled) {
+            if (intake === "open") start(order, entry)
+            else giveBack(order, entry)
+          }
+          decided()
+        }
+        if (fenced) finish({ _tag: "Fenced" })
+        changed.openUnsafe()
+      }
+    )
   }
 
-  const attempt = (generation: Generation, order: TaskOrder, task: RunningTask, claimed: Claimed) =>
-    Effect.uninterruptibleMask((restore) =>
+  const start = (order: TaskOrder, claimed: Claimed) => {
+    const fiber = fork(attempt(order, claimed))
+    if (fiber.pollUnsafe() === undefined) running.set(order.id, { fiber, cause: undefined })
+  }
+
+  const giveBack = (order: TaskOrder, claimed: Claimed) => {
+    returning++
+    fork(
+      Effect.andThen(
+        ledger.settle(slot, taskOf(order, claimed), { _tag: "Released" }),
+        Effect.sync(() => {
+          returning--
+          changed.openUnsafe()
+        })
+      )
+    )
+  }
+
+  const attempt = (order: TaskOrder, claimed: Claimed) => {
+    const generation = generations.enter()
+    const task = taskOf(order, claimed)
+    return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
-        const began = clock.currentTimeNanosUnsafe()
+        const began = clock.monotonicTimeNanosUnsafe()
         const end = yield* restore(
           Attempt.run({
             order,
             number: claimed.attempt,
             payload: claimed.payload,
             behaviour: generation.run,
-            progress: (progress) => Effect.sync(() => report(task, progress)),
-            nowMillis: clock.currentTimeMillisUnsafe()
+            progress: (progress) => Effect.sync(() => reports.report(task, progress)),
+            nowMillis: clock.currentTimeMillisUnsafe(),
+            cleanUpWithin: limits.cleanUpWithin
           })
         ).pipe(Effect.catchCause(() => Effect.succeed<TaskLifecycle.AttemptEnd>({ _tag: "Stopped" })))
-        const executionMillis = Math.round(Number(clock.currentTimeNanosUnsafe() - began) / 1e4) / 100
-        reports.delete(task.id)
-        if (end._tag === "Crashed") onCrash(order, end.message)
-        if (running.get(task.id)?.cause !== "cancelled") {
-          const settlement = TaskLifecycle.settlementOf(end, {
-            number: claimed.attempt,
-            executionMillis,
-            order,
-            chance: yield* Random.next
+        const executionMillis = Math.round(Number(clock.monotonicTimeNanosUnsafe() - began) / 1e4) / 100
+        reports.drop(task.id)
+        if (end._tag === "Crashed") onCrash(task, end.message)
+        Metrics.taskRunSeconds.updateUnsafe(executionMillis / 1_000, context)
+        const chance = yield* Random.next
+        const settlement = TaskLifecycle.settlementOf(end, { number: claimed.attempt, executionMillis, order, chance })
+        const recording =
+          running.get(task.id)?.cause === "cancelled"
+            ? recordIfRunning(task, settlement)
+            : ledger.settle(slot, task, settlement)
+        yield* order.trace === undefined ? recording : Effect.withSpan(recording, "task.settle")
+      }).pipe(
+        Effect.ensuring(
+          Effect.suspend(() => {
+            running.delete(task.id)
+            lastActive = now()
+            changed.openUnsafe()
+            return generations.leave(generation)
           })
-          Metrics.taskRunSeconds.updateUnsafe(executionMillis / 1_000, context)
-          const settled = Effect.ignore(ledger.settle(slot, task, settlement))
-          yield* order.trace === undefined ? settled : Effect.withSpan(settled, "task.settle")
-        }
-        running.delete(task.id)
-        generation.attempts--
-        yield* retire(generation)
-        lastActive = clock.currentTimeMillisUnsafe()
-        changed.openUnsafe()
-      })
+        )
+      )
     ).pipe(traced(order, claimed.attempt))
+  }
 
-  const onCrash = (order: TaskOrder, message: string) => {
-    const next = crashed(crashes, clock.currentTimeMillisUnsafe(), restartPolicy)
+  /** Somebody said that it was ended from outside. Where the ledger knows nothing of it, it must not run for ever. */
+  const recordIfRunning = (task: RunningTask, settlement: Settlement) =>
+    Effect.orElseSucceed(ledger.lost(slot, [task.id]), () => []).pipe(
+      Effect.flatMap((lost) => (lost.length > 0 ? Effect.void : ledger.settle(slot, task, settlement)))
+    )
+
+  const onCrash = (task: RunningTask, message: string) => {
+    const next = crashed(crashes, now(), restartPolicy)
     crashes = next.crashes
     fork(
       Effect.logWarning("a task crashed its behaviour", message).pipe(
-        Effect.annotateLogs({ task: order.id, agent: slot.agentId, attempt: order.max_attempts })
+        Effect.annotateLogs({ task: task.id, agent: slot.agentId, attempt: task.attempt })
       )
     )
-    if (next.escalate) {
-      finish({
-        _tag: "Escalated",
-        reason: `its tasks crashed ${next.crashes.at.length} times within ${restartPolicy.windowMillis / 1_000} s; the last: ${message}`
-      })
-    }
+    if (!next.escalate) return
+    const reason = `its tasks crashed ${next.crashes.at.length} times within ${restartPolicy.windowMillis / 1_000} s; the last: ${message}`
+    finish({ _tag: "Escalated", reason })
   }
-
-  // --- progress
-
-  const report = (task: RunningTask, progress: TaskProgress) => {
-    const first = reports.size === 0
-    const { current_step } = progress
-    reports.set(task.id, {
-      task,
-      progress: current_step === undefined ? progress : { ...progress, current_step: storable(current_step) }
-    })
-    if (first) fork(Effect.delay(flushReports, limits.progressEvery))
-  }
-  const flushReports = Effect.suspend(() => {
-    const due = [...reports.values()]
-    reports.clear()
-    return Effect.forEach(due, ({ progress, task }) => Effect.ignore(ledger.progress(slot, task, progress)), {
-      concurrency: "unbounded",
-      discard: true
-    })
-  })
 
   // --- the loops
 
   const pump = Effect.gen(function* () {
     yield* changed.await
     changed.closeUnsafe()
-    while (free() > 0 && lanes.size() > 0) {
-      const held = lanes.take(Math.min(free(), limits.claimTasks))
-      claiming += held.length
-      fork(claim(held))
-    }
-    if (stopping && running.size === 0 && claiming === 0) finish({ _tag: "Stopped" })
-    if (backlogWanted && lanes.size() === 0 && free() > 0) yield* pullBacklog
+    while (free() > 0 && lanes.size() > 0) fork(claim(lanes.take(Math.min(free(), limits.claimTasks))))
+    if (intake !== "open" && !isBusy()) finish({ _tag: "Stopped" })
+    if (backlogWanted && lanes.size() === 0 && free() > 0) yield* look
   })
 
-  const look = Effect.gen(function* () {
-    const now = clock.currentTimeMillisUnsafe()
-    const quiet = now - lastDelivery >= Duration.toMillis(limits.backlogEvery)
-    if (!stopping && lanes.size() === 0 && free() > 0 && (backlogWanted || quiet || !bus.connected()))
-      yield* pullBacklog
-    const busy = running.size + claiming + lanes.size() > 0
-    if (!busy && !stopping && now - lastActive >= Duration.toMillis(limits.idleAfter)) finish({ _tag: "Idle" })
+  const watch = Effect.gen(function* () {
+    const moment = now()
+    const every = Duration.toMillis(limits.backlogEvery)
+    const quiet = moment - lastDelivery >= every || !bus.connected()
+    const idle = lanes.size() === 0 && free() > 0 && (backlogWanted || quiet)
+    if (intake === "open" && (woken || idle) && moment - lastLook >= every) yield* look
+    const asleep = !isBusy() && lanes.size() === 0 && now() - lastActive >= Duration.toMillis(limits.idleAfter)
+    if (intake === "open" && asleep) finish({ _tag: "Idle" })
   })
 
   const check = Effect.gen(function* () {
     for (const delivery of deliveries) delivery.working()
     const ids = [...running.keys()]
-    if (ids.length === 0) return
-    interrupt(yield* ledger.lost(slot, ids))
+    if (ids.length > 0) interrupt(yield* ledger.lost(slot, ids))
   }).pipe(Effect.catch((error) => Effect.logDebug("running tasks could not be checked", error.message)))
+
+  // --- what others say
 
   const interrupt = (tasks: ReadonlyArray<TaskId>) => {
     for (const id of tasks) {
-      const entry = running.get(id)
-      if (entry === undefined || entry.cause !== undefined) continue
-      entry.cause = "cancelled"
-      fork(Fiber.interrupt(entry.fiber))
+      const early = claiming.get(id)
+      if (early !== undefined) early.cancelled = true
+      interruptRunning(running.get(id), "cancelled")
     }
   }
 
+  const interruptRunning = (entry: Running | undefined, cause: Running["cause"]) => {
+    if (entry === undefined || entry.cause !== undefined) return
+    entry.cause = cause
+    fork(Fiber.interrupt(entry.fiber))
+  }
+
   const stop = (grace: Duration.Duration) => {
-    if (stopping) return
-    stopping = true
-    for (const { decided } of lanes.clear()) decided()
-    changed.openUnsafe()
-    fork(
-      Effect.delay(
-        Effect.sync(() => {
-          for (const entry of running.values()) {
-            if (entry.cause !== undefined) continue
-            entry.cause = "stopped"
-            fork(Fiber.interrupt(entry.fiber))
-          }
-        }),
-        grace
-      )
-    )
+    if (intake === "closed") return
+    close("closed")
+    const interruptAll = Effect.sync(() => {
+      for (const entry of running.values()) interruptRunning(entry, "stopped")
+    })
+    fork(Effect.delay(interruptAll, grace))
   }
 
   const reload = (agent: AgentRecord) => {
-    if (agent.version <= current.agent.version || stopping) return
     fork(
-      open(agent).pipe(
-        Effect.flatMap((next) =>
-          Effect.suspend(() => {
-            const before = current
-            current = next
-            changed.openUnsafe()
-            return retire(before)
-          })
-        ),
-        Effect.catchCause((cause) =>
-          Effect.sync(() => finish({ _tag: "Escalated", reason: `its new definition does not open: ${cause}` }))
-        )
+      generations.reload(agent).pipe(
+        Effect.andThen(Effect.sync(() => changed.openUnsafe())),
+        Effect.catchCause((cause) => {
+          const reason = `its new definition does not open: ${String(Cause.squash(cause))}`
+          return Effect.sync(() => finish({ _tag: "Escalated", reason }))
+        })
       )
     )
   }
@@ -437,9 +400,19 @@ export const run = Effect.fnUntraced(function* (input: {
     interrupt,
     stop,
     reload,
-    wake: (woken) => {
-      for (const lane of woken) consume(lane)
-      if (woken.length === 0) backlogWanted = true
+    pause: () => {
+      if (intake === "open") close("paused")
+    },
+    resume: () => {
+      if (intake !== "paused") return
+      intake = "open"
+      backlogWanted = true
+      consume("normal")
+      changed.openUnsafe()
+    },
+    wake: (wanted) => {
+      for (const lane of wanted) consume(lane)
+      if (wanted.length === 0) woken = true
       changed.openUnsafe()
     },
     running: () => running.size,
@@ -449,16 +422,29 @@ export const run = Effect.fnUntraced(function* (input: {
 
   const end = yield* Deferred.await(ended).pipe(
     Effect.raceFirst(Effect.forever(pump)),
-    Effect.raceFirst(Effect.forever(Effect.andThen(look, Effect.sleep(Duration.divideUnsafe(limits.backlogEvery, 2))))),
-    Effect.raceFirst(Effect.forever(Effect.andThen(Effect.sleep(limits.checkEvery), check)))
+    Effect.raceFirst(
+      Effect.forever(Effect.andThen(watch, Effect.sleep(Duration.divideUnsafe(limits.backlogEvery, 4))))
+    ),
+    Effect.raceFirst(Effect.forever(Effect.andThen(Effect.sleep(limits.checkEvery), check))),
+    Effect.onInterrupt(() => Effect.sync(() => stop(Duration.zero)))
   )
-  // Whatever ended it: what still runs must not go on unseen.
+  // Whatever ended it: what still runs must not go on unseen, and what is won from here on is given back.
   stop(Duration.zero)
-  yield* Effect.forEach([...running.values()], ({ fiber }) => Fiber.await(fiber), {
-    concurrency: "unbounded",
-    discard: true
-  }).pipe(Effect.timeoutOption("5 seconds"))
+  yield* Effect.suspend(() => {
+    changed.closeUnsafe()
+    return isBusy() ? Effect.as(changed.await, true) : Effect.succeed(false)
+  }).pipe(
+    Effect.repeat({ while: (busy) => busy }),
+    Effect.timeoutOption(Duration.sum(limits.cleanUpWithin, Duration.seconds(1)))
+  )
   return end
+})
+
+const taskOf = (order: TaskOrder, claimed: Claimed): RunningTask => ({
+  id: order.id,
+  namespace: order.namespace,
+  attempt: claimed.attempt,
+  trace: order.trace
 })
 
 const nothingToDecide = () => {}

@@ -251,11 +251,6 @@ export class Ledger extends Context.Service<
     ) => Effect.Effect<ReadonlyArray<{ readonly agentId: AgentId; readonly index: number }>, LedgerUnavailable>
     /** Folds tallies and forgets expired idempotency keys, a bounded share per call. Returns how many rows went. */
     readonly tidy: (limit: number) => Effect.Effect<number, LedgerUnavailable>
-    /** Tasks that run under the slot and are not among these: won by a claim whose answer was lost. */
-    readonly strays: (
-      slot: Slot,
-      known: ReadonlyArray<TaskId>
-    ) => Effect.Effect<ReadonlyArray<RunningTask>, LedgerUnavailable>
     /** Ids of those of these running tasks that are no longer running under the slot: to be interrupted. */
     readonly lost: (slot: Slot, ids: ReadonlyArray<TaskId>) => Effect.Effect<ReadonlyArray<TaskId>, LedgerUnavailable>
   }

@@ -188,22 +188,6 @@ const make = (node: NodeName) =>
           ),
           (rows) => rows.map((row) => row.agents_with_work)
         ),
-      strays: (slot, known) =>
-        Effect.map(
-          rowsOf<{
-            readonly id: TaskId
-            readonly namespace: Namespace
-            readonly attempt: number
-            readonly trace: string | null
-          }>(
-            "strays",
-            `select t.id, t.namespace, t.attempt, t.trace from tasks t
-             where t.agent_id = $1::uuid and t.instance = $2::int and t.epoch = $3::int and t.status = 'running'
-               and t.id <> all ($4::uuid[])`,
-            [slot.agentId, slot.index, slot.epoch, known]
-          ),
-          (rows) => rows.map((row) => ({ ...row, trace: row.trace ?? undefined }))
-        ),
       lost: (slot, ids) =>
         Effect.map(
           rowsOf<{ readonly id: TaskId }>(

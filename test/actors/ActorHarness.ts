@@ -10,7 +10,6 @@ import { AgentHost, HostLimits } from "../../actors/AgentHost.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
 import { InstanceLimits } from "../../actors/Instance.ts"
 import { Bus } from "../../actors/ports/Bus.ts"
-import { Ledger } from "../../actors/ports/Ledger.ts"
 import { Placement } from "../../actors/ports/Placement.ts"
 import * as Reconciler from "../../actors/Reconciler.ts"
 import { SchedulerLimits } from "../../actors/AcceptQueue.ts"
@@ -44,7 +43,8 @@ const quick = Layer.mergeAll(
       ...limits,
       backlogEvery: Duration.millis(200),
       progressEvery: Duration.millis(30),
-      checkEvery: Duration.millis(300)
+      checkEvery: Duration.millis(300),
+      cleanUpWithin: Duration.millis(100)
     }))
   ),
   Layer.effect(
@@ -238,10 +238,18 @@ export const untilTrue = (wanted: () => boolean, within: Duration.Input = "8 sec
 export const ended = (ids: ReadonlyArray<TaskId>, within?: Duration.Input) =>
   until(rows(ids), (found) => found.length === ids.length && found.every(({ status }) => isTerminal(status)), within)
 
+/** Waits until the reconciler has called for an agent's work so many times: whoever may start it has been told. */
+export const calledFor = Effect.fnUntraced(function* (agentId: AgentId, count: number) {
+  let calls = 0
+  const bus = yield* Bus
+  yield* bus.onNotice((notice) => {
+    if (notice._tag === "Wake" && notice.agents.some(({ id, lanes }) => id === agentId && lanes.length === 0)) calls++
+  })
+  yield* untilTrue(() => calls >= count)
+}, Effect.scoped)
+
 /** Runs with the services of one node. */
 export const on =
   <Services>(context: Context.Context<Services>) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     Effect.provide(effect, context)
-
-export { Ledger }

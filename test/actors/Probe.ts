@@ -7,7 +7,7 @@ import { type Behaviour, BehaviourFailure, Behaviours, SettingsInvalid } from ".
 
 export interface Act {
   /** What the attempt does; it returns at once when absent. */
-  readonly do?: "fail" | "refuse" | "crash" | "hang" | "wait" | "report" | "clean-up"
+  readonly do?: "fail" | "refuse" | "crash" | "hang" | "wait" | "report" | "clean-up" | "interrupt"
   /** The gate that `wait` waits for. */
   readonly gate?: string
   /** Attempts that do it; later ones return at once. */
@@ -101,6 +101,8 @@ export const layer = Layer.effectContext(
                   case "fail":
                   case "refuse":
                     return yield* new BehaviourFailure({ code: "told", message: "as told", retryable: does === "fail" })
+                  case "interrupt":
+                    return yield* Effect.interrupt
                   case "hang":
                     return yield* Effect.never
                   case "clean-up":
