@@ -1,10 +1,10 @@
 /** The scheduler: what is answered is committed, a key answers the same for ever, and excess is refused before it is stored. */
 import { describe, expect, layer } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Result, Scope } from "effect"
+import { DateTime, Deferred, Effect, Exit, Fiber, Layer, Result, Scope } from "effect"
 import { SqlClient } from "effect/sql"
+import { SchedulerLimits } from "../../actors/AcceptQueue.ts"
 import { AgentDirectory } from "../../actors/AgentDirectory.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
-import { SchedulerLimits } from "../../actors/AcceptQueue.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import { AgentId, NodeName, TaskId } from "../../protocol/Ids.ts"
 import type { GraphTask, SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
@@ -153,7 +153,10 @@ layer(accepting.pipe(Layer.provideMerge(world)), { excludeTestServices: true, ti
           const soon: SubmitTask = command(
             agentId,
             {},
-            { deadline: new Date(Date.now() + 300).toISOString(), idempotency_key: "too-late" }
+            {
+              deadline: DateTime.formatIso(DateTime.add(yield* DateTime.now, { milliseconds: 300 })),
+              idempotency_key: "too-late"
+            }
           )
           const here: SubmitTask = command(agentId, {}, { idempotency_key: "agent-gone" })
           const first = accepted(yield* answers([soon, here]))

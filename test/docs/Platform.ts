@@ -70,15 +70,23 @@ export class Platform extends Context.Service<
 }
 
 /** SIGTERM, and SIGKILL when that is not heard. */
-const end = (child: ChildProcess) =>
-  Effect.promise(async () => {
-    if (child.exitCode !== null || child.signalCode !== null) return
-    const gone = new Promise((resolve) => child.once("exit", resolve))
-    const hard = setTimeout(() => child.kill("SIGKILL"), 15_000)
-    child.kill("SIGTERM")
-    await gone
-    clearTimeout(hard)
+const end = (child: ChildProcess) => {
+  const gone = Effect.callback<void>((resume) => {
+    if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
+    child.once("exit", () => resume(Effect.void))
   })
+  return Effect.sync(() => child.kill("SIGTERM")).pipe(
+    Effect.andThen(gone),
+    Effect.timeoutOrElse({
+      duration: "15 seconds",
+      orElse: () =>
+        Effect.andThen(
+          Effect.sync(() => child.kill("SIGKILL")),
+          gone
+        )
+    })
+  )
+}
 
 /** Whether a path of the repository exists. */
 export const isThere = (path: string) => existsSync(join(root, path))

@@ -80,11 +80,15 @@ export const runBlocks = (
     const shell = spawn("bash", ["--noprofile", "--norc", "-s"], {
       cwd: options.folder,
       detached: true,
+      timeout: options.patienceMillis,
+      killSignal: "SIGKILL",
       stdio: ["pipe", "pipe", "pipe"],
       env: {
         PATH: [shortcuts(options.folder), process.env["PATH"] ?? ""].join(delimiter),
         HOME: process.env["HOME"] ?? "/",
-        LANG: "C.UTF-8"
+        LANG: "C.UTF-8",
+        // The port is not the usual one here.
+        DATAMCP_URL: options.url
       }
     })
     let output = ""
@@ -101,11 +105,7 @@ export const runBlocks = (
         // All of it has ended.
       }
     }
-    const patience = setTimeout(end, options.patienceMillis)
-    shell.on("exit", () => {
-      clearTimeout(patience)
-      end()
-    })
+    shell.on("exit", end)
     shell.on("close", () => resume(Effect.succeed(ranOf(blocks, output))))
     shell.stdin.on("error", () => {})
     shell.stdin.end(scriptOf(blocks, options.url))

@@ -1,6 +1,6 @@
 /** Accepting tasks: what waits and what is queued, keys that answer again, refusals that store nothing. */
 import { describe, expect, layer } from "@effect/vitest"
-import { Effect, Latch } from "effect"
+import { DateTime, Effect, Latch } from "effect"
 import { SqlClient } from "effect/sql"
 import { Bus } from "../../actors/ports/Bus.ts"
 import { Ledger, type NewGraph, type NewTask } from "../../actors/ports/Ledger.ts"
@@ -92,7 +92,7 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("accepting tas
           metadata: { m: [1] },
           max_attempts: 3,
           at_most_once: true,
-          deadline: new Date("2099-01-02T03:04:05.678Z"),
+          deadline: DateTime.toDateUtc(DateTime.makeUnsafe("2099-01-02T03:04:05.678Z")),
           trace: given.trace,
           actor: "key:test",
           retry_of: null
@@ -351,10 +351,7 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("accepting tas
         yield* ledger.accept([first])
         const refused = [yield* task(), yield* task(key("earlier", "cd"))]
         const answers = yield* ledger.accept(refused, { atomic: true })
-        expect(answers).toMatchObject([
-          { _tag: "Undone" },
-          { _tag: "Existing", same: false }
-        ])
+        expect(answers).toMatchObject([{ _tag: "Undone" }, { _tag: "Existing", same: false }])
         expect(yield* rows(refused.map(({ id }) => id))).toEqual([])
         const kept = [yield* task(), yield* task(key("earlier"))]
         expect(yield* ledger.accept(kept, { atomic: true })).toMatchObject([

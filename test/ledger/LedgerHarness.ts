@@ -95,7 +95,7 @@ export const running = Effect.fnUntraced(function* (
   const accepted = yield* tasks(count, (index) => ({ agentId, ...over(index) }))
   yield* ledger.accept(accepted)
   const runs = yield* claim(slot, accepted)
-  if (runs.length !== count) yield* Effect.die(new Error(`${runs.length} of ${count} tasks were claimed`))
+  if (runs.length !== count) return yield* Effect.die(new Error(`${runs.length} of ${count} tasks were claimed`))
   return { agentId, slot, tasks: accepted, runs }
 })
 
