@@ -88,7 +88,7 @@ export const startNode = async (servers: {
   })
   return {
     url: child.url,
-    key: /dma_\w+/.exec(child.output())?.[0] ?? "",
+    key: /dma_[\w-]+/.exec(child.output())?.[0] ?? "",
     nats: { url: servers.natsUrl },
     pid: child.pid,
     output: child.output,

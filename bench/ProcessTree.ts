@@ -84,3 +84,18 @@ export const memoryMegabytes = ({ pid, tree }: Omit<Cost, "name">): number => {
     : kilobytes(`/proc/${pid}/status`, "VmRSS")
   return Math.round(sum / 102.4) / 10
 }
+
+/** CPU time that the whole machine has used so far, in microseconds; NaN where /proc does not say. */
+export const machineMicros = (): number => {
+  try {
+    const [user = 0, nice = 0, system = 0, , , interrupts = 0, softInterrupts = 0] = (
+      readFileSync("/proc/stat", "utf8").split("\n")[0] ?? ""
+    )
+      .split(/\s+/)
+      .slice(1)
+      .map(Number)
+    return ((user + nice + system + interrupts + softInterrupts) / ticksPerSecond) * 1e6
+  } catch {
+    return Number.NaN
+  }
+}

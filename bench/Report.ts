@@ -86,6 +86,7 @@ const systemsTable = ({ rows }: Report): string => {
       paced(of("latency-200")),
       paced(of("latency-1000")),
       costs(of("bulk")),
+      others(shared.map(of)),
       String(rounds)
     ]
   })
@@ -98,6 +99,7 @@ const systemsTable = ({ rows }: Report): string => {
     "200/s: done p50 / p95 / p99 ms",
     "1,000/s: done p50 / p95 / p99 ms",
     "CPU us per task (bulk)",
+    "CPU used by others, worst round",
     "rounds"
   ]
   return table(titles, lines)
@@ -154,6 +156,11 @@ const costs = (figures: Row["figures"]): string =>
     .filter(([name]) => name.startsWith("cpu_us_"))
     .map(([name, { median }]) => `${name.slice("cpu_us_".length)} ${median}`)
     .join(", ")
+
+const others = (scenarios: ReadonlyArray<Row["figures"]>): string => {
+  const worst = Math.max(...scenarios.map((figures) => figures["others_percent"]?.max ?? Number.NEGATIVE_INFINITY))
+  return Number.isFinite(worst) ? `${worst} %` : "-"
+}
 
 const joined = (values: ReadonlyArray<Spread | undefined>): string =>
   values.some((value) => value === undefined) ? "-" : values.map((value) => number(value?.median ?? 0)).join(" / ")

@@ -2,8 +2,9 @@
  * The scenarios that every system runs, on one that has been started: bulk, single, latency. All durations are the bench's
  * own; an end counts when the system's own record says so.
  */
+import { cpus } from "node:os"
 import { type Figures, percentiles, perSecond, quantile } from "./Figures.ts"
-import { cpuMicros } from "./ProcessTree.ts"
+import { cpuMicros, machineMicros } from "./ProcessTree.ts"
 import type { Door, Running } from "./System.ts"
 
 export interface Measured {
@@ -39,16 +40,26 @@ export const sameWork = ({ client, costs, doors, worker }: Running) => {
     }
   }
 
-  /** CPU per task of every process over a piece of work, by name. */
+  /**
+   * CPU per task of every process over a piece of work, by name; and what share of the machine went to anything but the
+   * measured system, its client and this process: more than a few percent, and the figures are not the system's own.
+   */
   const costing = async (count: number, work: () => Promise<Figures>): Promise<Figures> => {
     const before = cpuMicros(costs)
+    const beganAt = performance.now()
+    const [ownBefore, allBefore] = [process.cpuUsage(), machineMicros()]
     const figures = await work()
+    const own = process.cpuUsage(ownBefore)
+    const all = machineMicros() - allBefore
+    const elapsedMicros = (performance.now() - beganAt) * 1_000
     const after = cpuMicros(costs)
     const used = Object.entries(after).map(([name, micros]) => [
       `cpu_us_${name}`,
       Math.round((micros - (before[name] ?? 0)) / count)
     ])
-    return { ...figures, ...Object.fromEntries(used) }
+    const ours = Object.entries(after).reduce((sum, [name, micros]) => sum + micros - (before[name] ?? 0), 0)
+    const others = (all - ours - own.user - own.system) / (elapsedMicros * cpus().length)
+    return { ...figures, ...Object.fromEntries(used), others_percent: Math.max(0, Math.round(others * 100)) }
   }
 
   const bulk = async (count: number): Promise<Measured> => {
