@@ -3,13 +3,16 @@
  * client's own request costs five times as much.
  *
  *   publish --> in flight --(stored)--> forgotten
- *                  |  ^ (refused, or no answer in time: again, under the same message id)
+ *                  |  ^ (refused, or its answer is lost: again, under the same message id)
  *                  '--'--(`patience` is over)--> given up, counted
+ *
+ * Answers come in the order of publishing. One is lost when a later one has come, or none at all for a while; as long as
+ * they come in order, however late, nothing is said twice, which would make a server that is behind slower still.
  *
  * Invariant: messages in flight are bounded in number and bytes, the same while NATS is away; what passes the bound is
  * dropped and counted. Repetition may reorder messages. Nothing waits for anything here.
  */
-import { createInbox, headers, type Msg, type MsgHdrs } from "@nats-io/transport-node"
+import { createInbox, headers, type Msg } from "@nats-io/transport-node"
 import { Context, Duration, Effect, Schedule } from "effect"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { DispatchText } from "./DispatchCodec.ts"
@@ -20,16 +23,17 @@ export const DispatchLimits = Context.Reference<{
   readonly messagesMax: number
   /** Bytes (characters of JSON) in flight. */
   readonly bytesMax: number
-  /** How long an acknowledgement is waited for before the message is published again; doubles with each repetition. */
+  /** How long a lost acknowledgement is waited for before the message is published again; doubles with each repetition. */
   readonly ackPatience: Duration.Duration
   /** How long a message is tried for in all. Shorter than the stream's duplicate window. */
   readonly patience: Duration.Duration
 }>("datamcp/bus/DispatchLimits", {
   defaultValue: () => ({
-    messagesMax: 16_384,
+    messagesMax: 32_768,
     bytesMax: 64 * 1024 * 1024,
-    ackPatience: Duration.seconds(2),
-    patience: Duration.seconds(10)
+    // A server with a thousand consumers has been seen to answer nothing for 3 s.
+    ackPatience: Duration.seconds(4),
+    patience: Duration.seconds(12)
   })
 })
 
@@ -42,12 +46,13 @@ export interface DispatchPublisher {
 
 interface InFlight {
   readonly message: DispatchText
-  readonly reply: string
-  readonly headers: MsgHdrs
+  /** Of all published, in order. */
+  readonly serial: number
   readonly giveUpAt: number
   /** Tick at which it is published again. */
   dueAt: number
   tries: number
+  refused: boolean
 }
 
 /** Time is counted in ticks of the sweep: no clock is read per message, and no wall clock can jump. */
@@ -60,13 +65,16 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], onRefuse
   const ackTicks = Math.max(1, Math.ceil(Duration.toMillis(limits.ackPatience) / tickMillis))
   const patienceTicks = Math.max(1, Math.ceil(Duration.toMillis(limits.patience) / tickMillis))
   const inbox = createInbox()
-  const inFlight = new Map<string, InFlight>()
+  const inFlight = new Map<number, InFlight>()
   let bytes = 0
   let serial = 0
   let tick = 0
+  let newestAnswered = -1
+  /** Tick of the last answer, or of the message that was published when none was awaited. */
+  let answeredAt = 0
 
-  const forget = (token: string, { message }: InFlight) => {
-    inFlight.delete(token)
+  const forget = ({ message, serial }: InFlight) => {
+    inFlight.delete(serial)
     bytes -= message.text.length
   }
 
@@ -74,24 +82,25 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], onRefuse
 
   /** False when it can never be sent: it is larger than the server takes. */
   const send = (entry: InFlight): boolean => {
-    const { headers, message, reply } = entry
+    const { message } = entry
     if (!nats.ready()) return true
     if (entry.tries > 0) Metrics.dispatchRepeated.updateUnsafe(1, context)
     entry.dueAt = tick + ackTicks * 2 ** entry.tries
     entry.tries++
-    return nats.publish(message.subject, message.text, { headers, reply })
+    entry.refused = false
+    const reply = `${inbox}.${entry.serial.toString(36)}`
+    const own = headers()
+    // The same task may rightly be dispatched again later: inbox and number tell that from a repetition.
+    own.set("Nats-Msg-Id", `${message.firstTask}${reply}`)
+    return nats.publish(message.subject, message.text, { headers: own, reply })
   }
 
   const publish = (message: DispatchText) => {
     if (inFlight.size >= limits.messagesMax || bytes + message.text.length > limits.bytesMax) return drop()
-    const token = (serial++).toString(36)
-    const reply = `${inbox}.${token}`
-    const own = headers()
-    // The same task may rightly be dispatched again later: the inbox and number tell that from a repetition.
-    own.set("Nats-Msg-Id", `${message.firstTask}${reply}`)
-    const entry = { message, reply, headers: own, giveUpAt: tick + patienceTicks, dueAt: tick, tries: 0 }
+    const entry = { message, serial: serial++, giveUpAt: tick + patienceTicks, dueAt: tick, tries: 0, refused: false }
     if (!send(entry)) return drop()
-    inFlight.set(token, entry)
+    if (inFlight.size === 0) answeredAt = tick
+    inFlight.set(entry.serial, entry)
     bytes += message.text.length
     Metrics.dispatchMessages.updateUnsafe(1, context)
     Metrics.dispatchTasks.updateUnsafe(message.tasks, context)
@@ -99,32 +108,38 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], onRefuse
 
   const answered = (error: Error | null, answer: Msg) => {
     if (error !== null) return
-    const token = answer.subject.slice(inbox.length + 1)
-    const entry = inFlight.get(token)
+    const entry = inFlight.get(Number.parseInt(answer.subject.slice(inbox.length + 1), 36))
     if (entry === undefined) return
-    if (isStored(answer)) return forget(token, entry)
+    newestAnswered = Math.max(newestAnswered, entry.serial)
+    answeredAt = tick
+    if (isStored(answer)) return forget(entry)
+    entry.refused = true
     entry.dueAt = tick + 2 ** entry.tries
     onRefused()
   }
 
-  const resend = (entry: InFlight, token: string) => {
+  /** False while its answer can still be expected: those before it are coming in. */
+  const isLost = (entry: InFlight) =>
+    entry.refused || entry.tries === 0 || entry.serial < newestAnswered || tick - answeredAt >= ackTicks
+
+  const resend = (entry: InFlight) => {
     if (send(entry)) return
-    forget(token, entry)
+    forget(entry)
     drop()
   }
 
   const sweep = Effect.sync(() => {
     tick++
-    for (const [token, entry] of inFlight) {
+    for (const entry of inFlight.values()) {
       if (entry.giveUpAt <= tick) {
-        forget(token, entry)
+        forget(entry)
         Metrics.dispatchGivenUp.updateUnsafe(1, context)
-      } else if (entry.dueAt <= tick) resend(entry, token)
+      } else if (entry.dueAt <= tick && isLost(entry)) resend(entry)
     }
   })
 
   const hurry = () => {
-    for (const [token, entry] of inFlight) resend(entry, token)
+    for (const entry of inFlight.values()) resend(entry)
   }
 
   yield* Effect.acquireRelease(
