@@ -12,11 +12,11 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Layer, Option, Redacted, Ref } from "effect"
+import { SchedulerLimits } from "../actors/AcceptQueue.ts"
 import { AgentDirectory } from "../actors/AgentDirectory.ts"
 import { AgentHost } from "../actors/AgentHost.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
-import { SchedulerLimits } from "../actors/AcceptQueue.ts"
 import { Scheduler } from "../actors/Scheduler.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
 import manifest from "../package.json" with { type: "json" }
@@ -167,7 +167,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     ArtifactStorePostgres.layer,
     TaskReader.layer,
     PostgresLedger.layer(config.nodeName),
-    ClusterPlacement.layer(config.nodeName),
+    ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
     UserBehaviours.layer(config.behaviours),
     Startup.layer
   ).pipe(Layer.provideMerge(UuidV7.layer))
