@@ -12,31 +12,31 @@ export const tokenPattern = /^[A-Za-z0-9_-]{1,64}$/u
 const token = (what: string) =>
   Schema.String.check(
     Schema.isPattern(tokenPattern, {
-      expected: `a ${what} of 1 to 64 letters, digits, "_" or "-"`
+      expected: `${what} of 1 to 64 letters, digits, "_" or "-"`
     })
   )
 
 const uuid = (what: string) =>
   Schema.String.check(
     Schema.isPattern(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/u, {
-      expected: `the lower-case UUID of a ${what}`
+      expected: `the lower-case UUID of ${what}`
     })
   )
 
 /** UUIDv7 of a task (RFC 9562). */
-export const TaskId = uuid("task").pipe(Schema.brand("TaskId"))
+export const TaskId = uuid("a task").pipe(Schema.brand("TaskId"))
 export type TaskId = typeof TaskId.Type
 
 /** UUIDv7 of an agent. */
-export const AgentId = uuid("agent").pipe(Schema.brand("AgentId"))
+export const AgentId = uuid("an agent").pipe(Schema.brand("AgentId"))
 export type AgentId = typeof AgentId.Type
 
 /** UUIDv7 of a graph: tasks that were accepted together and name each other. */
-export const GraphId = uuid("graph").pipe(Schema.brand("GraphId"))
+export const GraphId = uuid("a graph").pipe(Schema.brand("GraphId"))
 export type GraphId = typeof GraphId.Type
 
 /** UUIDv7 of a stored artifact. */
-export const ArtifactId = uuid("artifact").pipe(Schema.brand("ArtifactId"))
+export const ArtifactId = uuid("an artifact").pipe(Schema.brand("ArtifactId"))
 export type ArtifactId = typeof ArtifactId.Type
 
 /** Public part of an API key: it names the key and grants nothing. */
@@ -46,19 +46,19 @@ export const ApiKeyId = Schema.String.check(
 export type ApiKeyId = typeof ApiKeyId.Type
 
 /** The wall between tenants. */
-export const Namespace = token("namespace").pipe(Schema.brand("Namespace"))
+export const Namespace = token("a namespace").pipe(Schema.brand("Namespace"))
 export type Namespace = typeof Namespace.Type
 
 /** Name of an agent, unique in its namespace. */
-export const AgentName = token("name").pipe(Schema.brand("AgentName"))
+export const AgentName = token("a name").pipe(Schema.brand("AgentName"))
 export type AgentName = typeof AgentName.Type
 
 /** An agent's id or its name: both are accepted wherever an agent is referred to. */
-export const AgentRef = token("agent id or name")
+export const AgentRef = token("an agent id or name")
 export type AgentRef = typeof AgentRef.Type
 
 /** Name of a task within its graph. */
-export const GraphKey = token("task key")
+export const GraphKey = token("a task key")
 export type GraphKey = typeof GraphKey.Type
 
 /** Kind of work, equal to the name of a capability, with an optional version: `http.fetch`, `http.fetch@1`. */
@@ -70,5 +70,5 @@ export const TaskType = Schema.String.check(
 export type TaskType = typeof TaskType.Type
 
 /** The name of the node that runs a process: its place in leases, logs and events. */
-export const NodeName = token("node name").pipe(Schema.brand("NodeName"))
+export const NodeName = token("a node name").pipe(Schema.brand("NodeName"))
 export type NodeName = typeof NodeName.Type

@@ -62,9 +62,16 @@ const format = SchemaIssue.makeFormatterStandardSchemaV1({
     if (issue._tag === "MissingKey") return "is missing"
     if (issue._tag === "InvalidType" && issue.ast._tag === "Objects") return "Expected object"
     if (issue._tag === "InvalidType" && issue.ast._tag === "Arrays") return "Expected array"
-    return issue._tag === "UnexpectedKey" ? "is not a known field or key" : SchemaIssue.defaultLeafHook(issue)
+    return issue._tag === "UnexpectedKey" ? unexpected(issue) : SchemaIssue.defaultLeafHook(issue)
   }
 })
+
+/** Of a key that a record does not take: which keys it takes. Of any other: that there is no such field. */
+const unexpected = ({ ast }: SchemaIssue.UnexpectedKey): string => {
+  const rule = ast._tag === "Objects" ? ast.indexSignatures[0]?.parameter.checks?.[0]?.annotations : undefined
+  const expected = Predicate.hasProperty(rule, "expected") ? rule.expected : undefined
+  return typeof expected === "string" ? `its key must be ${expected}` : "is not a known field or key"
+}
 
 const messageOf = (issue: SchemaIssue.Issue): string => {
   const message = format(issue).issues[0]?.message ?? "is refused"

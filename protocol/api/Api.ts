@@ -46,6 +46,7 @@ field in \`errors\`. A defect answers 500 with the request's id and nothing else
 **Lists** are newest first; pass \`next_cursor\` back as \`cursor\`. At most ${Limits.pageEntriesMax} entries a page.
 
 **Limits.** JSON bodies ${Limits.bodyBytesMax} bytes, batches and graphs ${Limits.batchBodyBytesMax}, nesting
-${Limits.jsonDepthMax}. 429 and 503 carry \`Retry-After\`; nothing was stored then.`
+${Limits.jsonDepthMax}. 429 and 503 carry \`Retry-After\`. After 429 nothing was stored; after 503
+a submission may have been: send it again with its idempotency key.`
     })
   ) {}

@@ -22,6 +22,8 @@ describe("an input decoder", () => {
     [[], "", "must be an object"],
     [{ type: 1 }, "type", "must be a string"],
     [{ type: "echo", attempt: 3 }, "attempt", "is not a known field or key"],
+    [{ labels: { "": "x" } }, "labels.", "its key must be a value with a length between 1 and 255"],
+    [{ agent: "*" }, "agent", 'must be an agent id or name of 1 to 64 letters, digits, "_" or "-"'],
     [{ dependencies: [{}] }, "dependencies.0.task_id", "is missing"],
     [{ priority: "urgent" }, "priority", 'must be "critical" | "high" | "normal" | "low"']
   ])("names the field of %j", (input, field, message) => {
