@@ -34,7 +34,14 @@ const runDemo = (...args: ReadonlyArray<string>) =>
   Effect.callback<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }>((resume) => {
     folder ??= ownFolder("demo-")
     const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", program, "--json", ...args], {
-      env: { PATH: process.env["PATH"] ?? "", LANG: "C.UTF-8", DATAMCP_DATA: folder, DATAMCP_URL: "", PORT: "0" },
+      env: {
+        PATH: process.env["PATH"] ?? "",
+        LANG: "C.UTF-8",
+        DATAMCP_DATA: folder,
+        // Nobody listens there: a platform that happens to run on the usual port is not ours to use.
+        DATAMCP_URL: "http://127.0.0.1:9",
+        PORT: "0"
+      },
       stdio: ["ignore", "pipe", "pipe"]
     })
     let stdout = ""
