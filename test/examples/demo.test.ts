@@ -3,7 +3,7 @@
  * plain JavaScript, and its event log after the platform was killed in the middle.
  */
 import { spawn } from "node:child_process"
-import { readFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "@effect/vitest"
@@ -27,21 +27,21 @@ interface Answer {
   }>
 }
 
+/** One where nobody listens at the noted place: a platform that happens to run on the usual port is not ours to use. */
+const emptyFolder = () => {
+  const made = ownFolder("demo-")
+  writeFileSync(join(made, "connection.json"), JSON.stringify({ url: "http://127.0.0.1:9" }))
+  return made
+}
+
 /** Both tests share it: the second start of the platform is fast. */
 let folder: string | undefined
 
 const runDemo = (...args: ReadonlyArray<string>) =>
   Effect.callback<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }>((resume) => {
-    folder ??= ownFolder("demo-")
+    folder ??= emptyFolder()
     const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", program, "--json", ...args], {
-      env: {
-        PATH: process.env["PATH"] ?? "",
-        LANG: "C.UTF-8",
-        DATAMCP_DATA: folder,
-        // Nobody listens there: a platform that happens to run on the usual port is not ours to use.
-        DATAMCP_URL: "http://127.0.0.1:9",
-        PORT: "0"
-      },
+      env: { PATH: process.env["PATH"] ?? "", LANG: "C.UTF-8", DATAMCP_DATA: folder, DATAMCP_URL: "", PORT: "0" },
       stdio: ["ignore", "pipe", "pipe"]
     })
     let stdout = ""
