@@ -4,6 +4,7 @@
  */
 import { Effect, FileSystem, Path, Schema } from "effect"
 import { SqlClient } from "effect/sql"
+import { messageOf } from "./Postgres.ts"
 
 export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", {
   /** The file that failed, or `none` when the database could not be asked at all. */
@@ -40,7 +41,10 @@ export const migrate = Effect.fn("Migrations.migrate")(
           yield* sql
             .unsafe(`do $datamcp_block$ begin execute $datamcp_file$${text}$datamcp_file$; end $datamcp_block$`)
             .unprepared.pipe(
-              Effect.mapError((error) => new MigrationFailed({ file: name, message: error.reason.message }))
+              Effect.mapError(
+                (error) =>
+                  new MigrationFailed({ file: name, message: `${name} cannot be applied: ${messageOf(error)}` })
+              )
             )
           yield* sql`insert into datamcp_migrations (name) values (${name})`
           applied.push(name)
@@ -49,7 +53,12 @@ export const migrate = Effect.fn("Migrations.migrate")(
     )
     return applied
   },
-  Effect.mapError((error) =>
-    error._tag === "MigrationFailed" ? error : new MigrationFailed({ file: "none", message: error.message })
-  )
+  Effect.mapError((error) => {
+    if (error._tag === "MigrationFailed") return error
+    const message =
+      error._tag === "SqlError"
+        ? `Postgres cannot be used: ${messageOf(error)}. Check that it runs, and what DATABASE_URL says.`
+        : error.message
+    return new MigrationFailed({ file: "none", message })
+  })
 )
