@@ -29,11 +29,11 @@ export class ListenFailed extends Data.TaggedError("ListenFailed")<{
     const where = `${this.host}:${this.port}`
     switch (this.reason) {
       case "address-in-use":
-        return `Cannot listen on ${where}: another process listens there already.`
+        return `Cannot listen on ${where}: another process listens there already. End it, or set PORT to another port.`
       case "not-permitted":
-        return `Cannot listen on ${where}: this user may not use that port.`
+        return `Cannot listen on ${where}: this user may not use that port. Set PORT to one above 1023.`
       case "address-unavailable":
-        return `Cannot listen on ${where}: this machine has no such address.`
+        return `Cannot listen on ${where}: this machine has no such address. Set HOST to one of its own, or to 0.0.0.0.`
       case "other":
         return `Cannot listen on ${where}.`
     }

@@ -179,7 +179,9 @@ describe("a taken port", () => {
       )
     )
     expect(failure).toMatchObject({ _tag: "ListenFailed", reason: "address-in-use", port })
-    expect(failure.message).toBe(`Cannot listen on 127.0.0.1:${port}: another process listens there already.`)
+    expect(failure.message).toBe(
+      `Cannot listen on 127.0.0.1:${port}: another process listens there already. End it, or set PORT to another port.`
+    )
     other.close()
   })
 
