@@ -49,7 +49,7 @@ const run = Command.make(
   Command.provide(Client.layer),
   Command.withDescription("Submit a graph of tasks and follow it to its end; exit code 1 unless every task completed"),
   Command.withExamples([
-    { command: "datamcp graphs run examples/graphs/greeting.json", description: "Watch a small graph run" },
+    { command: "datamcp graphs run examples/graphs/tour.json", description: "Watch a small graph run" },
     { command: "datamcp graphs run graph.json --detach --json", description: "Only its ids, for a script" }
   ])
 )
