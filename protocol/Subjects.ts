@@ -52,6 +52,12 @@ export const parseDispatch = (subject: string): DispatchSubject | undefined => {
     : undefined
 }
 
+/**
+ * Where the server answers nodes. Not `_INBOX`, which clients of the micro service may read: what JetStream delivers to
+ * nodes passes through here.
+ */
+export const nodeInbox = "_NODE"
+
 export const servicePrefix = "datamcp.v1"
 /** What a node of the micro service listens on: every endpoint of every namespace, and subjects without an endpoint. */
 export const serviceAll = `${servicePrefix}.>`

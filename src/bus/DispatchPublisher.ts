@@ -15,6 +15,7 @@
 import { createInbox, headers, type Msg } from "@nats-io/transport-node"
 import { Context, Duration, Effect, Schedule } from "effect"
 import * as Metrics from "../../protocol/Metrics.ts"
+import * as Subjects from "../../protocol/Subjects.ts"
 import type { DispatchText } from "./DispatchCodec.ts"
 import type { Nats } from "./Nats.ts"
 
@@ -64,7 +65,7 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], onRefuse
   const context = yield* Effect.context<never>()
   const ackTicks = Math.max(1, Math.ceil(Duration.toMillis(limits.ackPatience) / tickMillis))
   const patienceTicks = Math.max(1, Math.ceil(Duration.toMillis(limits.patience) / tickMillis))
-  const inbox = createInbox()
+  const inbox = createInbox(Subjects.nodeInbox)
   const inFlight = new Map<number, InFlight>()
   let bytes = 0
   let serial = 0

@@ -6,7 +6,7 @@
  *
  * A user of NATS for a node needs: publish `task.>`, `event.>`, `notice.>`, `$JS.API.STREAM.{INFO,CREATE,UPDATE}.*`,
  * `$JS.API.CONSUMER.{INFO,CREATE}.TASKS.>`, `$JS.API.CONSUMER.MSG.NEXT.TASKS.*`, `$JS.ACK.>`; subscribe `event.>`,
- * `notice.>`, `_INBOX.>`; and what the micro service needs.
+ * `notice.>`, `_NODE.>`; and what the micro service needs.
  */
 import { AckPolicy, type ConsumerConfig, DeliverPolicy, JetStreamApiCodes, JetStreamApiError } from "@nats-io/jetstream"
 import { nanos } from "@nats-io/transport-node"

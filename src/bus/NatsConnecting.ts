@@ -14,6 +14,7 @@ import {
   type NatsConnection
 } from "@nats-io/transport-node"
 import { Duration, Effect, Predicate, Redacted, Schedule, Schema } from "effect"
+import * as Subjects from "../../protocol/Subjects.ts"
 import type { NatsAccess } from "../config.ts"
 
 export interface NatsOptions extends NatsAccess {
@@ -74,6 +75,7 @@ const clientOptions = Effect.fnUntraced(function* (options: NatsOptions) {
   const common: ConnectionOptions = {
     servers: [...options.servers],
     name: options.name,
+    inboxPrefix: Subjects.nodeInbox,
     timeout: 3_000,
     maxReconnectAttempts: -1,
     reconnectTimeWait: 250,

@@ -13,6 +13,7 @@ import { JetStreamApiCodes } from "@nats-io/jetstream"
 import { createInbox, type Msg, nanos, type Subscription } from "@nats-io/transport-node"
 import { Clock, Deferred, Duration, Effect, Queue, Result } from "effect"
 import { BusUnavailable } from "../../actors/ports/Bus.ts"
+import * as Subjects from "../../protocol/Subjects.ts"
 import type { Nats } from "./Nats.ts"
 import { isApiError } from "./Streams.ts"
 
@@ -150,7 +151,7 @@ export const pull = Effect.fnUntraced(function* (nats: Nats["Service"], options:
   /** Asks through a new inbox; what still arrives through the old one counts. */
   const askAnew = Effect.suspend(() => {
     const old = subscription
-    const own = createInbox()
+    const own = createInbox(Subjects.nodeInbox)
     inbox = own
     subscription = nats.connection.subscribe(own, {
       callback: (error, arrived) => (error === null ? heard(own, arrived) : fail("pull", error))

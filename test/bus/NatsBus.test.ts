@@ -2,6 +2,7 @@
 
 import { expect, layer as sharedLayer } from "@effect/vitest"
 import { jetstreamManager } from "@nats-io/jetstream"
+import { connect } from "@nats-io/transport-node"
 import { Effect, Fiber, Metric } from "effect"
 import { Bus } from "../../actors/ports/Bus.ts"
 import { type AgentId, Namespace } from "../../protocol/Ids.ts"
@@ -39,6 +40,30 @@ sharedLayer(Fixture.layer, { excludeTestServices: true, timeout: "30 seconds" })
         (count) => count >= 301
       )
       expect(consumer.tasks()).toEqual(range(301).map(taskId))
+    })
+  )
+
+  it.effect("shows nothing of what it carries to those who may read inboxes", () =>
+    Effect.gen(function* () {
+      const bus = yield* Bus
+      const { natsUrl } = yield* TestServers
+      const listener = yield* Effect.acquireRelease(
+        Effect.promise(() => connect({ servers: natsUrl })),
+        (open) => Effect.promise(() => open.close())
+      )
+      const overheard: Array<string> = []
+      listener.subscribe("_INBOX.>", { callback: (_, message) => void overheard.push(message.subject) })
+      yield* Effect.promise(() => listener.flush())
+      const agent = newAgent()
+      yield* bus.dispatch(orders(agent, range(20)))
+      const consumer = yield* collect(agent)
+      yield* eventually(
+        "tasks",
+        () => consumer.tasks().length,
+        (count) => count >= 20
+      )
+      yield* Effect.promise(() => listener.flush())
+      expect(overheard).toEqual([])
     })
   )
 
