@@ -29,6 +29,17 @@ const links = /\]\((?!https?:)([^)\s]+)\)/gu
 /** `test/x.test.ts` ("name of a test", "name of another") */
 const witnesses = /`(test\/[\w./-]+\.test\.ts)`\s\(((?:"[^"]+"(?:, )?)+)\)/gu
 
+describe("docs/architecture.md", () => {
+  it("says what each table holds", () => {
+    const tables = readdirSync(join(root, "sql"))
+      .filter((name) => /^\d+_.*\.sql$/u.test(name))
+      .flatMap((name) => matches(join("sql", name), /^create table (\w+)/gmu))
+    const page = text("docs/architecture.md")
+    expect(tables.length).toBeGreaterThan(5)
+    expect(tables.filter((table) => !page.includes(`\`${table}\``))).toEqual([])
+  })
+})
+
 describe.each(documents)("%s", (file) => {
   it("names files that are there", () => {
     expect(matches(file, sources).filter((path) => !isThere(path))).toEqual([])
