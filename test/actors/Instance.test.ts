@@ -1,6 +1,6 @@
 /** One agent on one node: its tasks run once each, in order, within its slots, and whatever happens to them is recorded. */
 import { describe, expect, layer } from "@effect/vitest"
-import { Effect } from "effect"
+import { DateTime, Effect } from "effect"
 import { SqlClient } from "effect/sql"
 import { AgentHost } from "../../actors/AgentHost.ts"
 import { Bus } from "../../actors/ports/Bus.ts"
@@ -219,7 +219,7 @@ layer(solo, { excludeTestServices: true, timeout: "60 seconds" })("an agent on o
       Effect.gen(function* () {
         const probe = yield* Probe
         const agentId = yield* agent()
-        const deadline = new Date(Date.now() + 400).toISOString()
+        const deadline = DateTime.formatIso(DateTime.add(yield* DateTime.now, { milliseconds: 400 }))
         const ids = yield* submit(times(2).map(() => command(agentId, { do: "hang" }, { deadline })))
         const found = yield* ended(ids)
         expect(found.map(({ result, status }) => [status, result?.error?.code])).toEqual([
