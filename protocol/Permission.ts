@@ -4,7 +4,7 @@
  * Denied unless listed. The namespace comes from the principal alone, never from what a request says.
  */
 import { Context, Schema } from "effect"
-import { Namespace } from "./Ids.ts"
+import type { Namespace } from "./Ids.ts"
 
 export const permissions = [
   "task:create",
