@@ -11,7 +11,7 @@
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Effect, Layer, Option, Redacted, Ref } from "effect"
+import { Effect, Layer, Option, type Redacted, Ref } from "effect"
 import { SchedulerLimits } from "../actors/AcceptQueue.ts"
 import { AgentDirectory } from "../actors/AgentDirectory.ts"
 import { AgentHost } from "../actors/AgentHost.ts"
