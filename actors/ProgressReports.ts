@@ -3,8 +3,8 @@
  * other, so that a behaviour may report as often as it likes. One still waits when its attempt has ended: it is dropped.
  */
 import { type Duration, Effect } from "effect"
-import { storable } from "../protocol/Storable.ts"
 import type { TaskId } from "../protocol/Ids.ts"
+import { storable } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import type { Ledger, RunningTask, Slot } from "./ports/Ledger.ts"
 

@@ -23,8 +23,8 @@ import {
   mismatch,
   type Origin,
   type Refusal,
-  repeated,
   type Routed,
+  repeated,
   unavailable,
   within
 } from "./Admission.ts"
