@@ -2,6 +2,7 @@
  * Heals what messages and nodes lose: singletons that sweep the ledger in small batches, one of each in the cluster.
  *
  *   due        tasks whose run_at or retry has come         --> queued
+ *   cascades   children of what ended in a long cascade     --> queued or ended
  *   deadlines  tasks whose deadline has passed              --> timeout
  *   forgotten  agents with queued or running tasks          --> wake their hosts
  *   orphans    running tasks of leases that fell silent     --> taken over
@@ -76,6 +77,16 @@ export const layer = Layer.effectDiscard(
       return 0
     })
 
+    // Each transaction carries on from the last one's end, until nothing is left.
+    const cascades = Effect.gen(function* () {
+      let total = 0
+      while (true) {
+        const changed = yield* ledger.resume(limits.batch)
+        if (changed === 0) return total
+        total += changed
+      }
+    })
+
     const deadlines = Effect.gen(function* () {
       const { ended, running } = yield* ledger.expire(limits.batch)
       for (const { agentId, id } of running) yield* bus.notify({ _tag: "Interrupt", agent: agentId, tasks: [id] })
@@ -112,6 +123,7 @@ export const layer = Layer.effectDiscard(
     })
 
     yield* loop("due", limits.dueEvery, ledger.queueDue(limits.batch))
+    yield* loop("cascades", limits.dueEvery, cascades)
     yield* loop("deadlines", limits.deadlinesEvery, deadlines)
     yield* loop("forgotten", limits.forgottenEvery, forgotten)
     yield* loop("orphans", limits.forgottenEvery, orphans)

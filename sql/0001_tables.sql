@@ -159,9 +159,14 @@ create table task_dependencies (
   resolved boolean not null default false,
   primary key (child_id, parent_id),
   check (child_id <> parent_id)
+) with (fillfactor = 90);
+-- A parent's end looks up those who wait for it. Of all, resolved or not: so no index changes when they are resolved.
+create index task_dependencies_by_parent on task_dependencies (parent_id);
+
+-- Ended tasks whose children are still to be told: what a long cascade of failures left for the next transaction.
+create table dependency_frontier (
+  parent_id uuid primary key
 );
--- A parent's end looks up those who wait for it.
-create index task_dependencies_open on task_dependencies (parent_id) where not resolved;
 
 create table idempotency_keys (
   namespace text not null,

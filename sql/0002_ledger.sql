@@ -2,6 +2,12 @@
 -- change it makes. Inside, a later statement sees what a lock was waited for (read committed), which single
 -- statements with CTEs would not: that is why these are functions.
 --
+-- Plans: a session keeps the plan that it made first, perhaps on an empty table, so none may exist here that is wrong when
+-- the table is large. Rows are looked up by key for each row of the batch, and nothing else is left to choose:
+-- `enable_seqscan` is off; `t.id = any (array[u.id])` rather than `t.id = u.id` gives no hash or merge join; a status that
+-- is only checked is compared as text, or a partial index would offer to read all tasks that have it. Measured with
+-- 10,000 tasks and no statistics: a cascade down a chain took 188 s before, 3 s since.
+--
 -- Fences: a claim key-share-locks the instance's lease and needs its present epoch (heartbeats do not wait for that lock,
 -- nor it for them; takeovers do); an end needs the task to run under the
 -- caller's attempt and epoch. `p_again` marks the repetition of a batch whose first commit is unknown: what that one
@@ -12,9 +18,11 @@ create type task_change as (
   id uuid, namespace text, number int, event text, at timestamptz, status task_status, agent_id uuid, trace text, data json
 );
 
--- Counts ends of parents towards their children, and ends children that can no longer run, down the graph.
+-- Counts ends of parents towards their children, and ends children that can no longer run, down the graph: 200 levels per
+-- transaction, so that no graph holds up others or runs into the statement timeout. What is left is kept in
+-- `dependency_frontier`, from where `dependencies_resume` carries on.
 create function dependencies_resolve(p_ended uuid[]) returns setof task_change
-language plpgsql as $$
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_ended uuid[] := p_ended;
   v_children uuid[];
@@ -23,14 +31,22 @@ declare
   v_skips boolean[];
   v_causes uuid[];
   v_changed task_change[];
+  v_level int := 0;
 begin
   while cardinality(v_ended) > 0 loop
-    with counted as (
+    v_level := v_level + 1;
+    if v_level > 200 then
+      insert into dependency_frontier select unnest(v_ended) on conflict do nothing;
+      exit;
+    end if;
+    with ended as (
+      select p.id, p.status = 'completed' as done from tasks p
+      where p.id = any (v_ended) and p.status in ('completed', 'failed', 'timeout', 'cancelled')
+    ), counted as (
       update task_dependencies d set resolved = true
-      from tasks p
-      where d.parent_id = any (v_ended) and not d.resolved and p.id = d.parent_id
-        and p.status in ('completed', 'failed', 'timeout', 'cancelled')
-      returning d.child_id, d.parent_id, d.required, (p.status = 'completed' or d.on_ended) as satisfied
+      from ended e
+      where d.parent_id = any (array[e.id]) and not d.resolved
+      returning d.child_id, d.parent_id, d.required, (e.done or d.on_ended) as satisfied
     ), per_child as (
       select child_id, count(*)::int as counts, bool_or(not satisfied and required) as fails,
         bool_or(not satisfied and not required) as skips,
@@ -44,7 +60,9 @@ begin
     exit when v_children is null;
 
     -- One order of locking for all, or two commits that share children could wait for each other.
-    perform 1 from tasks where id = any (v_children) order by id for no key update;
+    if cardinality(v_children) > 1 then
+      perform 1 from tasks where id = any (v_children) order by id for no key update;
+    end if;
 
     with changed as (
       update tasks t set
@@ -73,7 +91,7 @@ begin
         completed_at = case when c.fails or c.skips then now() end,
         version = t.version + case when c.fails or c.skips or t.dependencies_open = c.counts then 1 else 0 end
       from unnest(v_children, v_counts, v_fails, v_skips, v_causes) as c (id, counts, fails, skips, cause)
-      where t.id = c.id and t.status = 'pending' and t.waiting_for = 'dependencies'
+      where t.id = any (array[c.id]) and t.status::text = 'pending' and t.waiting_for::text = 'dependencies'
       returning t.id, t.namespace, t.version, t.status, t.waiting_for, t.agent_id, t.trace, t.has_dependents, t.result, t.attempt
     ), facts as (
       select *, case status when 'failed' then 'TaskFailed' when 'cancelled' then 'TaskCancelled' else 'TaskQueued' end as event,
@@ -98,6 +116,21 @@ begin
   end loop;
 end $$;
 
+-- Carries on where long cascades stopped.
+create function dependencies_resume(p_limit int) returns setof task_change
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+declare
+  v_ended uuid[];
+begin
+  with taken as (
+    delete from dependency_frontier where parent_id in (
+      select parent_id from dependency_frontier order by parent_id limit p_limit for update skip locked)
+    returning parent_id
+  )
+  select array_agg(parent_id) into v_ended from taken;
+  if v_ended is not null then return query select * from dependencies_resolve(v_ended); end if;
+end $$;
+
 -- Why a row of a batch was not accepted.
 create type accept_refusal as (ordinal int, outcome text, id uuid, same boolean, at timestamptz);
 
@@ -109,13 +142,14 @@ returns table (
   ordinal int, outcome text, id uuid, status task_status, waiting_for task_wait, at timestamptz, same boolean,
   name text, type text, agent_id uuid
 )
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   v_graph record;
   v_refusals accept_refusal[] := '{}';
   v_refused int[];
   v_existing accept_refusal[];
+  v_parents uuid[];
   v_new uuid[];
   v_ended uuid[];
 begin
@@ -141,22 +175,21 @@ begin
     end if;
 
     -- Parents outside of this batch are locked until commit, so that none can end unseen; one order for all.
-    perform 1 from tasks p
-    where p.id in (select d.parent from json_to_recordset(p_dependencies) as d (parent uuid))
-    order by p.id for no key update;
+    select array_agg(distinct d.parent) into v_parents from json_to_recordset(p_dependencies) as d (parent uuid);
+    perform 1 from tasks p where p.id = any (v_parents) order by p.id for no key update;
 
     select coalesce(array_agg((n.o, 'unknown_parent', n.parent_id, null, null)::accept_refusal), '{}') into v_refusals
     from json_to_recordset(p_tasks) as n (o int, namespace text, parent_id uuid)
     where n.parent_id is not null
-      and not exists (select from tasks p where p.id = n.parent_id and p.namespace = n.namespace);
+      and not exists (select from tasks p where p.id = n.parent_id and p.namespace = n.namespace offset 0);
     select v_refusals || coalesce(array_agg((u.o, 'unknown_dependency', u.parent, null, null)::accept_refusal), '{}')
     into v_refusals
     from (
       select distinct on (n.o) n.o, d.parent
       from json_to_recordset(p_tasks) as n (o int, id uuid, namespace text)
         join json_to_recordset(p_dependencies) as d (child uuid, parent uuid) on d.child = n.id
-      where not exists (select from tasks p where p.id = d.parent and p.namespace = n.namespace)
-        and not exists (select from json_to_recordset(p_tasks) as b (id uuid) where b.id = d.parent)
+      where not exists (select from json_to_recordset(p_tasks) as b (id uuid) where b.id = d.parent)
+        and not exists (select from tasks p where p.id = d.parent and p.namespace = n.namespace offset 0)
         and not exists (select from unnest(v_refusals) as r where r.ordinal = n.o)
     ) u;
 
@@ -174,15 +207,20 @@ begin
         where k.created_at < now() - interval '72 hours';
       select array_agg((n.o, 'existing', k.resource_id, k.fingerprint = decode(n.fingerprint, 'hex'), k.created_at)::accept_refusal)
       into v_existing
-      from json_to_recordset(p_tasks) as n (o int, id uuid, namespace text, key text, fingerprint text)
-        join idempotency_keys k on k.namespace = n.namespace and k.key = n.key and k.resource_id <> n.id;
+      from json_to_recordset(p_tasks) as n (o int, id uuid, namespace text, key text, fingerprint text) cross join lateral (
+        select * from idempotency_keys k where k.namespace = n.namespace and k.key = n.key offset 0
+      ) k
+      where k.resource_id <> n.id;
       v_refusals := v_refusals || coalesce(v_existing, '{}');
     end if;
 
     -- All or none: what was written so far is taken back.
     if p_atomic and exists (select from unnest(v_refusals) as r where r.outcome <> 'existing' or not r.same) then
-      delete from idempotency_keys k using json_to_recordset(p_tasks) as n (id uuid, namespace text, key text)
-      where k.namespace = n.namespace and k.key = n.key and k.resource_id = n.id;
+      delete from idempotency_keys where ctid = any (array(
+        select k.ctid from json_to_recordset(p_tasks) as n (id uuid, namespace text, key text) cross join lateral (
+          select ctid from idempotency_keys k where k.namespace = n.namespace and k.key = n.key and k.resource_id = n.id offset 0
+        ) k
+      ));
       if p_graph is not null then
         delete from idempotency_keys k
         where k.namespace = v_graph.namespace and k.key = v_graph.key and k.resource_id = v_graph.id;
@@ -191,7 +229,8 @@ begin
       return query
         select r.ordinal, r.outcome, r.id, t.status, t.waiting_for, coalesce(t.created_at, r.at, now()), r.same,
           t.name, t.type, t.agent_id
-        from unnest(v_refusals) as r left join tasks t on t.id = r.id and r.outcome = 'existing';
+        from unnest(v_refusals) as r
+          left join lateral (select * from tasks x where x.id = r.id and r.outcome = 'existing' offset 0) t on true;
       return;
     end if;
   end if;
@@ -231,29 +270,29 @@ begin
   select array_agg(i.id) into v_new from inserted i;
 
   if not p_simple then
+    -- Joined rather than compared with an array, which would be read for each of many edges.
     insert into task_dependencies (child_id, parent_id, on_ended, required)
     select d.child, d.parent, d.on_ended, d.required
     from json_to_recordset(p_dependencies) as d (child uuid, parent uuid, on_ended boolean, required boolean)
-    where d.child = any (v_new);
-    update tasks p set has_dependents = true
-    from (select distinct d.parent from json_to_recordset(p_dependencies) as d (child uuid, parent uuid) where d.child = any (v_new)) d
-    where p.id = d.parent and not p.has_dependents;
-    select array_agg(distinct p.id) into v_ended
-    from json_to_recordset(p_dependencies) as d (child uuid, parent uuid) join tasks p on p.id = d.parent
-    where d.child = any (v_new) and p.status in ('completed', 'failed', 'timeout', 'cancelled');
+      join unnest(v_new) as n (id) on n.id = d.child;
+    update tasks p set has_dependents = true where p.id = any (v_parents) and not p.has_dependents;
+    select array_agg(p.id) into v_ended from tasks p
+    where p.id = any (v_parents) and p.status in ('completed', 'failed', 'timeout', 'cancelled');
     if v_ended is not null then
       perform dependencies_resolve(v_ended);
     end if;
     return query
       select r.ordinal, r.outcome, r.id, t.status, t.waiting_for, coalesce(t.created_at, r.at, now()), r.same,
         t.name, t.type, t.agent_id
-      from unnest(v_refusals) as r left join tasks t on t.id = r.id and r.outcome = 'existing';
+      from unnest(v_refusals) as r
+          left join lateral (select * from tasks x where x.id = r.id and r.outcome = 'existing' offset 0) t on true;
   end if;
 
   -- Read back rather than returned from the insert: it also answers for rows that an unknown commit had written.
   return query
     select n.o, 'accepted', t.id, t.status, t.waiting_for, t.created_at, null::boolean, null, null, null::uuid
-    from json_to_recordset(p_tasks) as n (o int, id uuid) join tasks t on t.id = n.id
+    from json_to_recordset(p_tasks) as n (o int, id uuid)
+      cross join lateral (select * from tasks x where x.id = n.id offset 0) t
     where not n.o = any (v_refused);
 end $$;
 
@@ -261,21 +300,26 @@ end $$;
 -- slot wants {slot, id, behind}. Rows with an id were won; rows without tell a slot that is fenced.
 create function task_claim(p_slots json, p_tasks json, p_node text, p_again boolean)
 returns table (slot int, id uuid, attempt int, number int, at timestamptz, payload json)
-language plpgsql as $$
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 begin
   return query
   with slots as materialized (
     select s.slot, i.agent_id, i.index, i.epoch
     from json_to_recordset(p_slots) as s (slot int, agent_id uuid, index int, epoch int)
-      join agent_instances i on i.agent_id = s.agent_id and i.index = s.index and i.epoch = s.epoch
+      join agent_instances i on i.agent_id = any (array[s.agent_id]) and i.index = s.index and i.epoch = s.epoch
     for key share of i
   ), won as (
-    update tasks t set status = 'running', attempt = t.attempt + 1, epoch = s.epoch, instance = s.index,
+    update tasks t set status = 'running', attempt = t.attempt + 1, epoch = u.epoch, instance = u.index,
       version = t.version + 1, started_at = now(), progress = null
-    from json_to_recordset(p_tasks) as u (id uuid, slot int, behind boolean) join slots s on s.slot = u.slot
-    where t.id = u.id and t.status = 'queued' and t.agent_id = s.agent_id and t.attempt < t.max_attempts
-    returning u.slot, t.id, t.attempt, t.version, t.namespace, t.trace, s.index, case when u.behind then t.payload end as payload
+    from (
+      -- One order of locking for all batches.
+      select w.id, w.slot, w.behind, s.agent_id, s.index, s.epoch
+      from json_to_recordset(p_tasks) as w (id uuid, slot int, behind boolean) join slots s on s.slot = w.slot
+      order by w.id
+    ) u
+    where t.id = any (array[u.id]) and t.status::text = 'queued' and t.agent_id = u.agent_id and t.attempt < t.max_attempts
+    returning u.slot, t.id, t.attempt, t.version, t.namespace, t.trace, case when u.behind then t.payload end as payload
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace)
     select w.id, w.version, 'task', 'TaskStarted', w.namespace, w.attempt, p_node, w.trace from won w
@@ -290,8 +334,8 @@ begin
     select u.slot, t.id, t.attempt, t.version, t.started_at, case when u.behind then t.payload end
     from json_to_recordset(p_tasks) as u (id uuid, slot int, behind boolean)
       join json_to_recordset(p_slots) as s (slot int, agent_id uuid, index int, epoch int) on s.slot = u.slot
-      join tasks t on t.id = u.id
-    where t.status = 'running' and t.agent_id = s.agent_id and t.instance = s.index and t.epoch = s.epoch
+      join tasks t on t.id = any (array[u.id])
+    where t.status::text = 'running' and t.agent_id = s.agent_id and t.instance = s.index and t.epoch = s.epoch
       and t.started_at < now();
   end if;
 end $$;
@@ -301,7 +345,7 @@ end $$;
 -- come with their event.
 create function task_settle(p_ends json, p_node text, p_again boolean)
 returns table (id uuid, number int, at timestamptz, child json)
-language plpgsql as $$
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_ids uuid[];
@@ -322,7 +366,7 @@ begin
       version = t.version + 1
     from json_to_recordset(p_ends)
       as u (id uuid, attempt int, epoch int, status task_status, result json, delay float8, millis float8)
-    where t.id = u.id and t.status = 'running' and t.attempt = u.attempt and t.epoch = u.epoch
+    where t.id = any (array[u.id]) and t.status::text = 'running' and t.attempt = u.attempt and t.epoch = u.epoch
     returning t.id, t.version, t.namespace, t.trace, t.agent_id, t.has_dependents, u.attempt, u.status, u.result, u.delay, u.millis
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
@@ -349,7 +393,8 @@ begin
   if p_again then
     return query
     select t.id, t.version, now(), null::json
-    from json_to_recordset(p_ends) as u (id uuid, attempt int, epoch int, status task_status) join tasks t on t.id = u.id
+    from json_to_recordset(p_ends) as u (id uuid, attempt int, epoch int, status task_status)
+      join tasks t on t.id = any (array[u.id])
     where not t.id = any (coalesce(v_ids, '{}')) and t.epoch = u.epoch and t.status = u.status
       and t.attempt = case when u.status = 'queued' then u.attempt - 1 else u.attempt end;
   end if;
@@ -362,11 +407,11 @@ end $$;
 -- Records progress of running attempts; rows that are missing from the answer were late or fenced.
 create function task_progress(p_reports json, p_node text)
 returns table (id uuid, number int, at timestamptz)
-language sql as $$
+language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
   with won as (
     update tasks t set progress = u.progress, version = t.version + 1
     from json_to_recordset(p_reports) as u (id uuid, attempt int, epoch int, progress json)
-    where t.id = u.id and t.status = 'running' and t.attempt = u.attempt and t.epoch = u.epoch
+    where t.id = any (array[u.id]) and t.status::text = 'running' and t.attempt = u.attempt and t.epoch = u.epoch
     returning t.id, t.version, t.namespace, t.trace, t.attempt, u.progress
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
@@ -377,7 +422,7 @@ $$;
 
 -- Ends tasks from outside, whatever they are doing. `agent_id` of a change is set for those that were running.
 create function task_cancel(p_namespace text, p_ids uuid[], p_actor text, p_reason text) returns setof task_change
-language plpgsql as $$
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_changed task_change[];
   v_ended uuid[];
@@ -389,7 +434,7 @@ begin
   ), changed as (
     update tasks t set status = 'cancelled', waiting_for = null, completed_at = now(), version = t.version + 1,
       result = json_build_object('success', false, 'error', json_build_object('code', 'cancelled', 'message', coalesce(p_reason, 'cancelled')))
-    from before b where t.id = b.id
+    from before b where t.id = any (array[b.id])
     returning t.id, t.namespace, t.version, t.agent_id, t.trace, t.attempt, t.has_dependents, b.was
   ), facts as (select *, case when p_reason is not null then json_build_object('reason', p_reason) end as data from changed),
   recorded as (
@@ -409,7 +454,7 @@ end $$;
 -- Takes an instance over: a new epoch, and what ran under the old one is queued again, or fails when it has no attempt
 -- left or may run once only. The lease is locked first, so that a claim under the old epoch has committed or never will.
 create function instance_take_over(p_agent uuid, p_index int, p_node text, out epoch int, out changes json)
-language plpgsql as $$
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_ended uuid[];
   v_changes task_change[];
@@ -456,7 +501,7 @@ end $$;
 
 -- Pending tasks whose time has come: run_at passed, or the delay of a retry.
 create function tasks_queue_due(p_limit int, p_node text) returns setof task_change
-language sql as $$
+language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
   with due as (
     select id from tasks where status = 'pending' and waiting_for in ('time', 'retry') and run_at <= now()
     order by run_at limit p_limit for no key update skip locked
@@ -466,7 +511,7 @@ language sql as $$
       waiting_for = case when t.agent_id is null then 'agent'::task_wait end,
       queued_at = case when t.agent_id is not null then now() end,
       version = t.version + 1
-    from due where t.id = due.id
+    from due where t.id = any (array[due.id])
     returning t.id, t.namespace, t.version, t.status, t.waiting_for, t.agent_id, t.trace, t.attempt
   ), facts as (
     select *, case when status = 'pending' then json_build_object('waiting_for', waiting_for) end as data from changed
@@ -479,7 +524,7 @@ $$;
 
 -- Tasks whose deadline has passed end as timeout, whatever they are doing. `agent_id` is set for those that were running.
 create function tasks_expire(p_limit int, p_node text) returns setof task_change
-language plpgsql as $$
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_changed task_change[];
   v_ended uuid[];
@@ -492,7 +537,7 @@ begin
     update tasks t set status = 'timeout', waiting_for = null, completed_at = now(), version = t.version + 1,
       result = json_build_object('success', false, 'error', json_build_object(
         'code', 'deadline', 'message', 'its deadline passed before it completed'))
-    from due where t.id = due.id
+    from due where t.id = any (array[due.id])
     returning t.id, t.namespace, t.version, t.agent_id, t.trace, t.attempt, t.has_dependents, t.result, due.was
   ), facts as (select *, json_build_object('error', result -> 'error') as data from changed),
   recorded as (
@@ -511,13 +556,13 @@ end $$;
 
 -- Tasks that wait for an agent of a type get one.
 create function tasks_assign(p_namespace text, p_type text, p_agent uuid, p_limit int, p_node text) returns setof task_change
-language sql as $$
+language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
   with found as (
     select id from tasks where namespace = p_namespace and type = p_type and status = 'pending' and waiting_for = 'agent'
     order by id limit p_limit for no key update skip locked
   ), changed as (
     update tasks t set agent_id = p_agent, status = 'queued', waiting_for = null, queued_at = now(), version = t.version + 1
-    from found where t.id = found.id
+    from found where t.id = any (array[found.id])
     returning t.id, t.namespace, t.version, t.status, t.agent_id, t.trace, t.attempt
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace)

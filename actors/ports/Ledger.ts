@@ -222,6 +222,11 @@ export class Ledger extends Context.Service<
     readonly heartbeat: (slots: ReadonlyArray<Slot>) => Effect.Effect<void, LedgerUnavailable>
     /** Queues tasks whose `run_at` or retry is due; they come out of `ready`. Returns how many. */
     readonly queueDue: (limit: number) => Effect.Effect<number, LedgerUnavailable>
+    /**
+     * Carries on where the end of a parent had more to do down the graph than one transaction takes: from at most `limit`
+     * ended tasks. Returns how many tasks changed; none when nothing is left.
+     */
+    readonly resume: (limit: number) => Effect.Effect<number, LedgerUnavailable>
     /** Ends tasks whose deadline has passed. Returns those that were running, to be interrupted, and how many in all. */
     readonly expire: (
       limit: number

@@ -1,7 +1,7 @@
 /**
  * How tasks are accepted: one call of `task_accept` for what the scheduler gathered, and what it answers for each task.
  */
-import { Effect, Metric, Semaphore } from "effect"
+import { Duration, Effect, Metric, Semaphore } from "effect"
 import type { AcceptOutcome, Ledger, LedgerUnavailable, NewGraph, NewTask } from "../../actors/ports/Ledger.ts"
 import type { Event } from "../../protocol/Event.ts"
 import type { AgentId, TaskType } from "../../protocol/Ids.ts"
@@ -25,7 +25,7 @@ interface AcceptRow {
 }
 
 export const make = Effect.fnUntraced(function* (committing: Committing) {
-  const { commit, publish, rowsOf, sql } = committing
+  const { commit, limits, publish, rowsOf, sql } = committing
 
   const acceptRows = (
     tasks: ReadonlyArray<NewTask>,
@@ -47,14 +47,18 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
               fingerprint: options.graph.idempotency?.fingerprint
             })
       yield* Metric.update(Metrics.ledgerBatchSize({ operation: "accept" }), tasks.length)
-      const answers = yield* commit<AcceptRow>("accept", () =>
-        sql.unsafe("select * from task_accept($1::json, $2::json, $3::json, $4::boolean, $5::boolean)", [
-          rows,
-          edges,
-          graph,
-          options.atomic,
-          options.simple
-        ])
+      const answers = yield* commit<AcceptRow>(
+        "accept",
+        () =>
+          sql.unsafe("select * from task_accept($1::json, $2::json, $3::json, $4::boolean, $5::boolean)", [
+            rows,
+            edges,
+            graph,
+            options.atomic,
+            options.simple
+          ]),
+        // A large graph takes Postgres its time: a second for 10,000 tasks, some more with many edges.
+        Duration.sum(limits.patience, Duration.millis(tasks.length))
       )
       return yield* acceptOutcomes(tasks, answers)
     })

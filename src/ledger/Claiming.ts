@@ -29,8 +29,6 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       const tasks = wanted.flatMap(({ orders }, index) =>
         orders.map((order) => ({ id: order.id, slot: index, behind: order.payload_behind === true }))
       )
-      // One order of locking for all batches.
-      tasks.sort((left, right) => (left.id < right.id ? -1 : 1))
       const rows = yield* commitUntilKnown<{
         readonly slot: number
         readonly id: TaskId | null

@@ -123,14 +123,15 @@ export const make = (node: NodeName) =>
      */
     const commit = <Row extends object>(
       operation: string,
-      statement: (again: boolean) => Effect.Effect<ReadonlyArray<Row>, SqlError>
+      statement: (again: boolean) => Effect.Effect<ReadonlyArray<Row>, SqlError>,
+      patience: Duration.Duration = limits.patience
     ): Effect.Effect<ReadonlyArray<Row>, CommitError> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           const fiber = yield* Effect.forkIn(commitUntilKnown(operation, statement), scope, { startImmediately: true })
           return yield* restore(
             Effect.timeoutOrElse(Fiber.join(fiber), {
-              duration: limits.patience,
+              duration: patience,
               orElse: () =>
                 Effect.fail(new LedgerUnavailable({ operation, message: "Postgres did not answer in time" }))
             })

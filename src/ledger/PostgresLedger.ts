@@ -62,6 +62,11 @@ const make = (node: NodeName) =>
       return changed.length
     })
 
+    const resume = Effect.fnUntraced(function* (limit: number) {
+      const changed = yield* changes("resume", "select * from dependencies_resume($1::int)", [limit])
+      return changed.length
+    })
+
     const expire = Effect.fnUntraced(function* (limit: number) {
       const changed = yield* changes("expire", "select * from tasks_expire($1::int, $2::text)", [limit, actor])
       const expired = changed.filter((change) => change.status === "timeout")
@@ -122,6 +127,7 @@ const make = (node: NodeName) =>
       cancel,
       takeOver,
       queueDue,
+      resume,
       expire,
       assign,
       tidy,
@@ -194,7 +200,7 @@ const make = (node: NodeName) =>
             "lost",
             `select u.id from unnest($1::uuid[]) as u (id)
              where not exists (select from tasks t where t.id = u.id and t.status = 'running' and t.agent_id = $2::uuid
-               and t.instance = $3::int and t.epoch = $4::int)`,
+               and t.instance = $3::int and t.epoch = $4::int offset 0)`,
             [ids, slot.agentId, slot.index, slot.epoch]
           ),
           (rows) => rows.map((row) => row.id)

@@ -24,6 +24,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
   const settleBatch = (endings: ReadonlyArray<Ending>) =>
     Effect.gen(function* () {
       const rows = endings.map(({ slot, task, end }) => TaskRows.settleRow(slot, task, end))
+      // One order of locking for all batches.
       rows.sort((left, right) => (left.id < right.id ? -1 : 1))
       const answers = yield* commitUntilKnown<{
         readonly id: TaskId
@@ -86,6 +87,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
           epoch: slot.epoch,
           progress
         }))
+        rows.sort((left, right) => (left.id < right.id ? -1 : 1))
         const answers = yield* commit<{ readonly id: TaskId; readonly number: number; readonly at: Date }>(
           "progress",
           () => sql.unsafe("select * from task_progress($1::json, $2::text)", [JSON.stringify(rows), actor])

@@ -241,23 +241,74 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("dependencies"
   })
 
   describe("down the graph", () => {
-    it.effect("a failure ends a chain of 300, each by its own parent, in one transaction", () =>
+    const chainBelow = Effect.fnUntraced(function* (root: TaskId, length: number, agentId: NewTask["agentId"]) {
+      const chain = yield* tasks(length, () => ({ agentId }))
+      const linked = chain.map((each, index) => ({
+        ...each,
+        dependencies: [{ task_id: index === 0 ? root : (chain[index - 1]?.id ?? root) }]
+      }))
+      yield* (yield* Ledger).accept(linked, { atomic: true })
+      return linked
+    })
+
+    it.effect("a failure ends a chain of 150 with it, each by its own parent", () =>
       Effect.gen(function* () {
         const ledger = yield* Ledger
         const { agentId, runs, slot } = yield* running(1)
         const root = yield* Effect.fromNullishOr(runs[0])
-        const chain = yield* tasks(300, () => ({ agentId }))
-        const linked = chain.map((each, index) => ({
-          ...each,
-          dependencies: [{ task_id: index === 0 ? root.id : (chain[index - 1]?.id ?? root.id) }]
-        }))
-        yield* ledger.accept(linked, { atomic: true })
+        const chain = yield* chainBelow(root.id, 150, agentId)
         yield* ledger.settle(slot, root, failed)
         const stored = yield* rows(ids(chain))
         expect(new Set(stored.map(({ status }) => status))).toEqual(new Set(["failed"]))
         expect(stored.map(({ result }) => result?.error?.details)).toEqual(
-          linked.map(({ dependencies }) => ({ task_id: dependencies[0]?.task_id }))
+          chain.map(({ dependencies }) => ({ task_id: dependencies[0]?.task_id }))
         )
+      })
+    )
+
+    it.effect("a chain that is longer than one transaction takes is carried on with, by whoever comes, once", () =>
+      Effect.gen(function* () {
+        const ledger = yield* Ledger
+        const nodes = [ledger, yield* otherNode] as const
+        const { agentId, runs, slot } = yield* running(1)
+        const root = yield* Effect.fromNullishOr(runs[0])
+        const chain = yield* chainBelow(root.id, 900, agentId)
+        const last = yield* Effect.fromNullishOr(chain.at(-1))
+        const cleanUp = yield* task({ agentId, dependencies: [{ task_id: last.id, on: "ended" }] })
+        yield* ledger.accept([cleanUp])
+        yield* ledger.settle(slot, root, failed)
+        const open = Effect.map(statuses(ids(chain)), (found) => found.filter((status) => status === "pending").length)
+        const left = yield* open
+        expect(left).toBeGreaterThan(0)
+        expect(left).toBeLessThan(900)
+        while ((yield* open) > 0) {
+          const changed = yield* Effect.forEach([0, 1, 0, 1] as const, (node) => nodes[node].resume(100), {
+            concurrency: 4
+          })
+          expect(changed.some((count) => count > 0)).toBe(true)
+        }
+        yield* ledger.resume(100)
+        expect(yield* ledger.resume(100)).toBe(0)
+        expect(new Set(yield* statuses(ids(chain)))).toEqual(new Set(["failed"]))
+        expect(yield* eventTypes(last.id)).toEqual(["TaskCreated", "TaskFailed"])
+        expect(yield* eventTypes(cleanUp.id)).toEqual(["TaskCreated", "TaskQueued"])
+      })
+    )
+
+    it.effect("a graph as large as one may be is accepted, and its root's end starts all that waits for it", () =>
+      Effect.gen(function* () {
+        const ledger = yield* Ledger
+        const agentId = yield* agent
+        const all = yield* tasks(10_000, () => ({ agentId }))
+        const root = yield* Effect.fromNullishOr(all[0])
+        const fan = all.map((each, index) => (index === 0 ? each : { ...each, dependencies: [{ task_id: root.id }] }))
+        const outcomes = yield* ledger.accept(fan, { atomic: true })
+        expect(outcomes.every(({ _tag }) => _tag === "Accepted")).toBe(true)
+        const slot = yield* lease(agentId)
+        const [run] = yield* claim(slot, [root])
+        if (run === undefined) return expect(run).toBeDefined()
+        yield* ledger.settle(slot, run, completed)
+        expect(new Set((yield* statuses(ids(all))).slice(1))).toEqual(new Set(["queued"]))
       })
     )
 

@@ -1,0 +1,152 @@
+/** Plans that were made on empty tables stay right when the tables are large: rows are looked up, never read through. */
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { expect, it } from "@effect/vitest"
+import { Duration, Effect, Layer } from "effect"
+import { SqlClient } from "effect/sql"
+import { Ledger, type NewTask } from "../../actors/ports/Ledger.ts"
+import { UuidV7 } from "../../actors/UuidV7.ts"
+import { NodeName } from "../../protocol/Ids.ts"
+import { migrate } from "../../src/ledger/Migrations.ts"
+import * as Postgres from "../../src/ledger/Postgres.ts"
+import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
+import * as MemoryBus from "../support/MemoryBus.ts"
+import { freshDatabase } from "../support/Servers.ts"
+import { agent, claim, completed, failed, home, lease, orderOf, task, tasks } from "./LedgerHarness.ts"
+
+const rowsEach = 4_000
+
+/** One session, whose plans are made when it first needs them, on tables that no autovacuum looks after. */
+const oneSession = Layer.unwrap(
+  Effect.map(freshDatabase(), (url) =>
+    PostgresLedger.layer(NodeName.make("n1")).pipe(
+      Layer.provideMerge(MemoryBus.layer),
+      Layer.provideMerge(Layer.effectDiscard(migrate())),
+      Layer.provideMerge(
+        Layer.mergeAll(
+          Postgres.layer({ url, connectionsMax: 1, applicationName: "plans" }),
+          NodeServices.layer,
+          UuidV7.layer
+        )
+      )
+    )
+  )
+)
+
+/** Rows of tasks, their dependencies and keys that were read so far. */
+const rowsRead = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`select pg_stat_force_next_flush()`
+  const [read] = yield* sql<{ readonly rows: number }>`
+    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows from pg_stat_user_tables
+    where relname in ('tasks', 'task_dependencies', 'idempotency_keys', 'agent_instances')
+  `
+  return read?.rows ?? 0
+})
+
+it.live(
+  "every change of a few tasks reads a few rows",
+  () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger
+      const sql = yield* SqlClient.SqlClient
+      for (const table of ["tasks", "task_dependencies", "idempotency_keys", "agent_instances"]) {
+        yield* sql`alter table ${sql(table)} set (autovacuum_enabled = off)`
+      }
+      const agentId = yield* agent
+      const slot = yield* lease(agentId)
+      const read = new Map<string, number>()
+      const measured = Effect.fnUntraced(function* <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) {
+        const before = yield* rowsRead
+        const answer = yield* effect
+        read.set(name, (yield* rowsRead) - before)
+        return answer
+      })
+      let round = 0
+      const everything = Effect.gen(function* () {
+        round++
+        const all = yield* tasks(10, () => ({ agentId }))
+        yield* measured("accept", ledger.accept(all))
+        const keyed = yield* tasks(10, (index) => ({
+          agentId,
+          idempotency: { key: `${round}-${index}`, fingerprint: "ab".repeat(32) }
+        }))
+        yield* measured("accept with keys", ledger.accept(keyed))
+        yield* measured(
+          "accept the same keys",
+          ledger.accept(yield* tasks(10, (index) => ({ agentId, idempotency: keyed[index]?.idempotency })))
+        )
+        const runs = yield* measured("claim", claim(slot, all))
+        const children: ReadonlyArray<NewTask> = yield* Effect.forEach(runs, ({ id }) =>
+          task({ agentId, parentId: id, dependencies: [{ task_id: id }] })
+        )
+        yield* measured("accept children", ledger.accept(children))
+        yield* measured(
+          "progress",
+          Effect.forEach(runs, (run) => ledger.progress(slot, run, { percentage: 5 }), { concurrency: "unbounded" })
+        )
+        yield* measured(
+          "settle",
+          Effect.forEach(runs.slice(0, 8), (run, index) => ledger.settle(slot, run, index < 4 ? completed : failed), {
+            concurrency: "unbounded"
+          })
+        )
+        yield* measured(
+          "cancel",
+          ledger.cancel(
+            home,
+            runs.slice(8, 9).map(({ id }) => id),
+            { actor: "key:test", reason: undefined }
+          )
+        )
+        yield* measured("take over", ledger.takeOver({ agentId, index: 1 }))
+        yield* measured("heartbeat", ledger.heartbeat([slot]))
+        yield* measured(
+          "lost",
+          ledger.lost(
+            slot,
+            runs.map(({ id }) => id)
+          )
+        )
+        yield* measured("backlog", ledger.backlog(agentId, { limit: 10 }))
+        yield* measured("due", ledger.queueDue(10))
+        yield* measured("expire", ledger.expire(10))
+        yield* measured("agents with work", ledger.agentsWithWork(100))
+        yield* measured("without agent", ledger.withoutAgent(undefined, 100))
+        yield* measured("orphans", ledger.orphans(Duration.seconds(15), 100))
+        yield* measured(
+          "claim nothing",
+          ledger.claim(
+            slot,
+            runs.map((run) => orderOf({ ...(all[0] ?? children[0] ?? (keyed[0] as NewTask)), id: run.id }))
+          )
+        )
+        yield* measured(
+          "results",
+          ledger.results(
+            home,
+            runs.map(({ id }) => ({ id }))
+          )
+        )
+      })
+      for (let warmUp = 0; warmUp < 7; warmUp++) yield* everything
+      yield* sql`
+        insert into tasks (id, namespace, name, type, agent_id, status, waiting_for, lane, max_attempts, completed_at, instance)
+        select gen_random_uuid(), ${home}, 'x', 'echo.say', case when s <> 'pending' then ${agentId}::uuid end, s::task_status,
+          case when s = 'pending' then 'agent'::task_wait end, 'normal', 5, case when s = 'completed' then now() end, 7
+        from generate_series(1, ${rowsEach}) n, unnest(array['queued', 'running', 'pending', 'completed']) s
+        where s <> 'running' or n <= 100
+      `
+      yield* sql`
+        insert into task_dependencies (child_id, parent_id, on_ended, required)
+        select id, gen_random_uuid(), false, true from tasks where status = 'pending' limit ${rowsEach}
+      `
+      yield* sql`
+        insert into idempotency_keys (namespace, key, fingerprint, resource_id)
+        select 'other', n::text, '\\x00', gen_random_uuid() from generate_series(1, ${rowsEach}) n
+      `
+      yield* everything
+      const many = [...read].filter(([, rows]) => rows > 400)
+      expect(many).toEqual([])
+    }).pipe(Effect.scoped, Effect.provide(oneSession)),
+  60_000
+)
