@@ -18,6 +18,9 @@ import { stop } from "./stop.mjs"
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const modules = join(root, "node_modules")
 
+/** Signals that ask a process to end. */
+const ends = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"])
+
 /** With less room than this on the disk, what is missing is missing for that reason. */
 const roomBytesMin = 100 * 1024 * 1024
 
@@ -184,6 +187,14 @@ const run = (command, args) =>
   new Promise((resolve) => {
     let output = ""
     const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"], env: environment() })
+    // Whoever stops us waits for npm to stop: until then it writes where the next one would install.
+    let stoppedBy = 0
+    for (const signal of ends) {
+      process.on(signal, () => {
+        stoppedBy = 128 + constants.signals[signal]
+        child.kill(signal)
+      })
+    }
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (bytes) => {
         output = (output + bytes).slice(-16_384)
@@ -191,7 +202,11 @@ const run = (command, args) =>
       })
     }
     child.on("error", (error) => resolve({ code: null, error: error.message, output }))
-    child.on("close", (code) => resolve({ code, error: undefined, output }))
+    child.on("close", (code) => {
+      if (stoppedBy > 0) process.exit(stoppedBy)
+      for (const signal of ends) process.removeAllListeners(signal)
+      resolve({ code, error: undefined, output })
+    })
   })
 
 /** Programs that say `#!/usr/bin/env node` get the supplied Node. */
@@ -209,8 +224,7 @@ const runForeground = (command, args) => {
   const compileCache = process.env["NODE_COMPILE_CACHE"] ?? join(modules, ".cache", "compile")
   const child = spawn(command, args, { stdio: "inherit", env: { ...environment(), NODE_COMPILE_CACHE: compileCache } })
   // Ctrl-C reaches the child from the terminal, and once more from here: it must take a second one calmly.
-  const forwarded = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"])
-  for (const signal of forwarded) process.on(signal, () => child.kill(signal))
+  for (const signal of ends) process.on(signal, () => child.kill(signal))
   child.on("error", (error) =>
     stop(`${command} could not be run: ${error.message}`, "Remove node_modules and start again.")
   )
