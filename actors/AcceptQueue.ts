@@ -16,7 +16,7 @@ import { type AcceptOutcome, Ledger, type NewGraph } from "./ports/Ledger.ts"
 export const SchedulerLimits = Context.Reference<{
   /** Tasks that may wait to be accepted; more are refused with `Overloaded`. */
   readonly mailboxTasks: number
-  /** Tasks of one transaction. */
+  /** Tasks of one transaction; one with many dependencies or a large payload counts as several. */
   readonly commitTasks: number
   /** Transactions in flight. */
   readonly commits: number
@@ -29,6 +29,7 @@ type Outcomes = ReadonlyArray<AcceptOutcome>
 /** At most `commitTasks` of one caller, and where their outcomes go. */
 interface Portion {
   readonly routed: ReadonlyArray<Routed>
+  readonly weight: number
   readonly outcomes: Deferred.Deferred<Outcomes, Unavailable>
 }
 
@@ -59,14 +60,14 @@ export const make = Effect.gen(function* () {
   const gather = Effect.gen(function* () {
     const portions = [yield* Queue.take(mailbox)]
     yield* Effect.yieldNow
-    let tasks = portions[0]?.routed.length ?? 0
-    while (tasks < limits.commitTasks) {
+    let weight = portions[0]?.weight ?? 0
+    while (weight < limits.commitTasks) {
       const next = Queue.takeUnsafe(mailbox)
       if (next === undefined || next._tag === "Failure") break
       portions.push(next.value)
-      tasks += next.value.routed.length
+      weight += next.value.weight
     }
-    waitingTasks -= tasks
+    for (const { routed } of portions) waitingTasks -= routed.length
     return portions
   })
 
@@ -127,7 +128,7 @@ export const make = Effect.gen(function* () {
 
   const post = (routed: ReadonlyArray<Routed>): Effect.Effect<Outcomes, Unavailable> => {
     if (closed) return Effect.fail(unavailable())
-    const portion: Portion = { routed, outcomes: Deferred.makeUnsafe() }
+    const portion: Portion = { routed, weight: weightOf(routed), outcomes: Deferred.makeUnsafe() }
     unanswered.add(portion)
     Queue.offerUnsafe(mailbox, portion)
     return Deferred.await(portion.outcomes)
@@ -139,7 +140,8 @@ export const make = Effect.gen(function* () {
       const refusal = overloaded(routed.length)
       if (refusal !== undefined) return Effect.fail(refusal)
       waitingTasks += routed.length
-      if (routed.length <= limits.commitTasks) return routed.length === 0 ? Effect.succeed([]) : post(routed)
+      if (routed.length === 0) return Effect.succeed([])
+      if (routed.length === 1 || weightOf(routed) <= limits.commitTasks) return post(routed)
       // One portion after the other: the next could commit before it, and its tasks would start first.
       let unposted = routed.length
       return Effect.forEach(portionsOf(routed, limits.commitTasks), (portion) =>
@@ -190,5 +192,31 @@ const isLinked = ({ routed }: Portion) =>
     ({ task }) => task.dependencies.length > 0 || task.parentId !== undefined || task.idempotency !== undefined
   )
 
-const portionsOf = (routed: ReadonlyArray<Routed>, size: number) =>
-  Array.from({ length: Math.ceil(routed.length / size) }, (_, index) => routed.slice(index * size, (index + 1) * size))
+/** About how much work tasks are to Postgres, where one without much to it is 1. */
+const weightOf = (routed: ReadonlyArray<Routed>) => {
+  let weight = 0
+  for (const { task } of routed) {
+    weight += 1 + Math.floor(task.dependencies.length / dependenciesLikeATask)
+    weight += Math.floor((task.payload?.length ?? 0) / charactersLikeATask)
+  }
+  return weight
+}
+const dependenciesLikeATask = 20
+const charactersLikeATask = 8_192
+
+const portionsOf = (routed: ReadonlyArray<Routed>, weightMax: number) => {
+  const portions: Array<Array<Routed>> = []
+  let weight = Number.POSITIVE_INFINITY
+  for (const each of routed) {
+    const own = weightOf([each])
+    const last = portions.at(-1)
+    if (last === undefined || weight + own > weightMax) {
+      portions.push([each])
+      weight = own
+    } else {
+      last.push(each)
+      weight += own
+    }
+  }
+  return portions
+}

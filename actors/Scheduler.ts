@@ -185,6 +185,14 @@ export class Scheduler extends Context.Service<
         if (keys.length > Limits.graphTasksMax) {
           return Result.fail<Refusal>(new TooLarge({ field: "tasks", limit: Limits.graphTasksMax, unit: "tasks" }))
         }
+        const edges = Object.values(command.tasks).reduce(
+          (sum, { dependencies }) => sum + (dependencies?.length ?? 0),
+          0
+        )
+        if (edges > Limits.graphDependenciesMax) {
+          const limit = Limits.graphDependenciesMax
+          return Result.fail<Refusal>(new TooLarge({ field: "tasks", limit, unit: "dependencies" }))
+        }
         const shape = TaskGraph.problemsOf(command)
         if (shape.length > 0) return Result.fail<Refusal>(invalid(shape))
         const taskIds = new Map(keys.map((key) => [key, newTaskId(ids)] as const))

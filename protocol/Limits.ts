@@ -21,6 +21,8 @@ export const artifactBytesMax = 64 * 1024 * 1024
 export const batchTasksMax = 10_000
 /** Most tasks in one graph. */
 export const graphTasksMax = 10_000
+/** Most dependencies of all tasks of a graph together. */
+export const graphDependenciesMax = 100_000
 /** Most dependencies of one task. */
 export const dependenciesMax = 1_000
 /** Most attempts that a retry policy may allow. */

@@ -57,8 +57,8 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
             options.atomic,
             options.simple
           ]),
-        // A large graph takes Postgres its time: a second for 10,000 tasks, some more with many edges.
-        Duration.sum(limits.patience, Duration.millis(tasks.length))
+        // A large graph takes Postgres its time: a second for 10,000 tasks, two for 64 MiB.
+        Duration.sum(limits.patience, Duration.millis(tasks.length + (rows.length + edges.length) / 8_192))
       )
       return yield* acceptOutcomes(tasks, answers)
     })

@@ -113,6 +113,18 @@ layer(accepting.pipe(Layer.provideMerge(world)), { excludeTestServices: true, ti
         })
       )
 
+      it.effect("a batch of large tasks, committed a few at a time", () =>
+        Effect.gen(function* () {
+          const sql = yield* SqlClient.SqlClient
+          const agentId = yield* agent()
+          const large = accepted(yield* answers(times(6).map(() => ({ agent: agentId, payload: "x".repeat(100_000) }))))
+          const commits = yield* sql`select distinct created_at from tasks where id = any (${large}::uuid[])`
+          expect(commits.length).toBeGreaterThanOrEqual(4)
+          const small = accepted(yield* answers(times(12).map(() => command(agentId))))
+          expect(yield* sql`select distinct created_at from tasks where id = any (${small}::uuid[])`).toHaveLength(1)
+        })
+      )
+
       it.effect("an atomic batch with the refusal that undid it, at its item, and stores nothing", () =>
         Effect.gen(function* () {
           const agentId = yield* agent()
@@ -214,7 +226,15 @@ layer(accepting.pipe(Layer.provideMerge(world)), { excludeTestServices: true, ti
               }
             },
             { tasks: { a: { agent: agentId, payload: { $result: "b" } }, b: node(agentId) } },
-            { tasks: { a: { agent: agentId, payload: "x".repeat(300_000) } } }
+            { tasks: { a: { agent: agentId, payload: "x".repeat(300_000) } } },
+            {
+              tasks: Object.fromEntries(
+                times(110).map((index) => [
+                  `t${index}`,
+                  { agent: agentId, dependencies: times(1_000).map((at) => `t${at}`) }
+                ])
+              )
+            }
           ]
           const problems = yield* Effect.forEach(refused, (graph) => Effect.flip(scheduler.submitGraph(graph)))
           const fields = problems.map((problem) =>
@@ -230,7 +250,8 @@ layer(accepting.pipe(Layer.provideMerge(world)), { excludeTestServices: true, ti
             "tasks.b.dependencies",
             "tasks",
             "tasks.a.payload",
-            "tasks.a.payload"
+            "tasks.a.payload",
+            "tasks"
           ])
           expect(yield* countRows("tasks")).toBe(before)
           const { tasks } = yield* scheduler.submitGraph({
