@@ -72,19 +72,16 @@ const quick = Layer.mergeAll(
   )
 )
 
-/** What all nodes share: database, bus, behaviours. Also what tests look at. */
-export const world = Layer.mergeAll(
-  Database.layer,
-  MemoryBus.layer,
-  NodeCrypto.layer,
-  MemoryArtifactStore.layer,
-  probeLayer
-).pipe(
-  Layer.provideMerge(Layer.succeed(Principal, me)),
-  Layer.provideMerge(quick),
-  // Warnings of what a test provokes say nothing.
-  Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "None"))
-)
+/** What all nodes share: a database, a bus, behaviours. Also what tests look at. */
+export const worldOn = <A, E, R>(database: Layer.Layer<A, E, R>) =>
+  Layer.mergeAll(database, MemoryBus.layer, NodeCrypto.layer, MemoryArtifactStore.layer, probeLayer).pipe(
+    Layer.provideMerge(Layer.succeed(Principal, me)),
+    Layer.provideMerge(quick),
+    // Warnings of what a test provokes say nothing.
+    Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "None"))
+  )
+
+export const world = worldOn(Database.layer)
 
 /** A node's actors, on a world. */
 export const node = (name: string) =>
