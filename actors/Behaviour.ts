@@ -62,6 +62,12 @@ export interface Behaviour {
   /** What an agent of this type can do unless its definition says otherwise. */
   readonly capabilities: ReadonlyArray<Capability>
   /**
+   * True when running a task twice does no harm: nothing outside is changed but what the result says. Its attempts may
+   * begin before their claim is written, which halves the ledger's work for short tasks; in return a message that is
+   * delivered twice may run twice, of which one is recorded. Never counts for tasks that may run at most once.
+   */
+  readonly idempotent?: boolean
+  /**
    * Checks an agent's settings without opening anything: run when an agent is created or changed, so that a mistake
    * is refused at the door.
    */

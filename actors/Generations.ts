@@ -10,6 +10,8 @@ import type { AgentRecord } from "./ports/AgentStore.ts"
 export interface Generation {
   readonly agent: AgentRecord
   readonly run: RunAttempt
+  /** Its attempts may begin before their claim is written. */
+  readonly idempotent: boolean
   readonly scope: Scope.Closeable
   attempts: number
 }
@@ -29,7 +31,8 @@ export const make = Effect.fnUntraced(function* (first: AgentRecord) {
       Scope.provide(own),
       Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
     )
-    const generation: Generation = { agent, run, scope: own, attempts: 0 }
+    const idempotent = behaviour.idempotent === true
+    const generation: Generation = { agent, run, idempotent, scope: own, attempts: 0 }
     return generation
   })
 

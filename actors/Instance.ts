@@ -3,8 +3,11 @@
  * task in a fiber of its own, and records how it ended.
  *
  *   arrive --> lanes --> claim (COMMIT) --> run --> settle (COMMIT)
- *                          |                 |
- *                          '-- not won: drop '-- fenced: drop
+ *                |         |                          |
+ *                |         '-- not won: drop          '-- fenced: drop
+ *                |
+ *                '-- idempotent: run at once --> ended first: claim and settle in one (COMMIT)
+ *                                            '-- lasts: claim (COMMIT), settle (COMMIT)
  *
  * Invariants: at most `max_concurrent_tasks` are claimed and running; a task is in one place at a time: waiting, being
  * claimed, or running; a message is acknowledged only once the claim of each of its orders is decided; what is won after
@@ -50,7 +53,7 @@ export const InstanceLimits = Context.Reference<{
   defaultValue: () => ({
     idleAfter: Duration.seconds(30),
     claimTasks: 250,
-    prefetchMessages: 64,
+    prefetchMessages: 256,
     backlogTasks: 250,
     backlogEvery: Duration.seconds(2),
     progressEvery: Duration.millis(100),
@@ -100,9 +103,15 @@ interface Claiming {
 }
 
 interface Running {
-  readonly fiber: Fiber.Fiber<void>
+  fiber: Fiber.Fiber<void> | undefined
   /** Set before the fiber is interrupted. */
   cause: "cancelled" | "stopped" | undefined
+  /** How far its claim is. `wanted` until a transaction takes it up, or until it ends and needs none of its own. */
+  claim: "wanted" | "under way" | "decided"
+  /** What came of the claim; undefined when the task was not won. */
+  readonly won: Deferred.Deferred<Claimed | undefined>
+  /** Tells its message, once, that the claim is decided. */
+  readonly decided: () => void
 }
 
 /**
@@ -155,6 +164,11 @@ export const run = Effect.fnUntraced(function* (input: {
   const concurrency = () =>
     generations.current().agent.configuration.max_concurrent_tasks ?? Routing.defaults.concurrentTasks
   const free = () => (intake === "open" ? concurrency() - running.size - claiming.size : 0)
+  const mayBeginUnclaimed = (order: TaskOrder) =>
+    generations.current().idempotent &&
+    order.at_most_once !== true &&
+    order.payload_behind !== true &&
+    (order.attempts ?? 0) < order.max_attempts
   const isBusy = () => running.size + claiming.size + returning > 0
   const finish = (end: InstanceEnd) => Deferred.doneUnsafe(ended, Effect.succeed(end))
 
@@ -254,8 +268,81 @@ export const run = Effect.fnUntraced(function* (input: {
   }
 
   const start = (order: TaskOrder, claimed: Claimed) => {
-    const fiber = fork(attempt(order, claimed))
-    if (fiber.pollUnsafe() === undefined) running.set(order.id, { fiber, cause: undefined })
+    const won = Deferred.makeUnsafe<Claimed | undefined>()
+    Deferred.doneUnsafe(won, Effect.succeed(claimed))
+    enter(order, claimed, { fiber: undefined, cause: undefined, claim: "decided", won, decided: nothingToDecide })
+  }
+
+  const enter = (order: TaskOrder, expected: Claimed, entry: Running) => {
+    running.set(order.id, entry)
+    entry.fiber = fork(attempt(order, expected, entry))
+  }
+
+  /**
+   * Begins attempts that may run twice without harm before their claim is written. Those that end first are recorded with
+   * their claim; the others are claimed as soon as a transaction is free.
+   */
+  const begin = (held: ReadonlyArray<Held>) => {
+    const begun = held.map(({ decided, order }) => {
+      const won = Deferred.makeUnsafe<Claimed | undefined>()
+      const entry: Running = { fiber: undefined, cause: undefined, claim: "wanted", won, decided }
+      enter(order, { id: order.id, attempt: (order.attempts ?? 0) + 1, payload: undefined }, entry)
+      return { order, entry }
+    })
+    const entries = new Map(begun.map(({ entry, order }) => [order.id, entry] as const))
+    const stillWanted = ({ id }: TaskOrder) => {
+      const entry = entries.get(id)
+      if (entry?.claim !== "wanted") return false
+      entry.claim = "under way"
+      return true
+    }
+    const claiming = ledger.claim(
+      slot,
+      begun.map(({ order }) => order),
+      stillWanted
+    )
+    fork(
+      Effect.map(claiming, ({ claimed, fenced }) => {
+        const answers = new Map(claimed.map((answer) => [answer.id, answer] as const))
+        for (const { entry, order } of begun) {
+          if (entry.claim !== "under way") continue
+          entry.claim = "decided"
+          const answer = answers.get(order.id)
+          if (answer === undefined) interruptRunning(entry, "cancelled")
+          Deferred.doneUnsafe(entry.won, Effect.succeed(answer))
+          entry.decided()
+        }
+        if (fenced) finish({ _tag: "Fenced" })
+        changed.openUnsafe()
+      })
+    )
+  }
+
+  /** Records an end as its claim stands by then. */
+  const record = (
+    order: TaskOrder,
+    entry: Running,
+    expected: Claimed,
+    settlement: Settlement
+  ): Effect.Effect<unknown> => {
+    if (entry.claim === "wanted") {
+      entry.claim = "decided"
+      // Interrupted before anything was written: for the ledger it has never begun.
+      if (entry.cause !== undefined) return Effect.sync(entry.decided)
+      return Effect.map(
+        ledger.settle(slot, taskOf(order, expected), settlement, { unclaimed: true }),
+        ({ recorded }) => {
+          entry.decided()
+          // Somebody was faster, the order was outdated, or this instance is: the ordinary claim finds out.
+          if (!recorded) fork(claim([{ order, decided: nothingToDecide }]))
+        }
+      )
+    }
+    return Effect.flatMap(Deferred.await(entry.won), (claimed) => {
+      if (claimed === undefined) return Effect.void
+      const task = taskOf(order, claimed)
+      return entry.cause === "cancelled" ? recordIfRunning(task, settlement) : ledger.settle(slot, task, settlement)
+    })
   }
 
   const giveBack = (order: TaskOrder, claimed: Claimed) => {
@@ -271,7 +358,7 @@ export const run = Effect.fnUntraced(function* (input: {
     )
   }
 
-  const attempt = (order: TaskOrder, claimed: Claimed) => {
+  const attempt = (order: TaskOrder, claimed: Claimed, entry: Running) => {
     const generation = generations.enter()
     const task = taskOf(order, claimed)
     return Effect.uninterruptibleMask((restore) =>
@@ -294,15 +381,12 @@ export const run = Effect.fnUntraced(function* (input: {
         Metrics.taskRunSeconds.updateUnsafe(executionMillis / 1_000, context)
         const chance = yield* Random.next
         const settlement = TaskLifecycle.settlementOf(end, { number: claimed.attempt, executionMillis, order, chance })
-        const recording =
-          running.get(task.id)?.cause === "cancelled"
-            ? recordIfRunning(task, settlement)
-            : ledger.settle(slot, task, settlement)
+        const recording = record(order, entry, claimed, settlement)
         yield* order.trace === undefined ? recording : Effect.withSpan(recording, "task.settle")
       }).pipe(
         Effect.ensuring(
           Effect.suspend(() => {
-            running.delete(task.id)
+            if (running.get(task.id) === entry) running.delete(task.id)
             lastActive = now()
             changed.openUnsafe()
             return generations.leave(generation)
@@ -336,7 +420,12 @@ export const run = Effect.fnUntraced(function* (input: {
   const pump = Effect.gen(function* () {
     yield* changed.await
     changed.closeUnsafe()
-    while (free() > 0 && lanes.size() > 0) fork(claim(lanes.take(Math.min(free(), limits.claimTasks))))
+    while (free() > 0 && lanes.size() > 0) {
+      const held = lanes.take(Math.min(free(), limits.claimTasks))
+      const ordinary = held.filter(({ order }) => !mayBeginUnclaimed(order))
+      if (ordinary.length > 0) fork(claim(ordinary))
+      if (ordinary.length < held.length) begin(held.filter(({ order }) => mayBeginUnclaimed(order)))
+    }
     if (intake !== "open" && !isBusy()) finish({ _tag: "Stopped" })
     if (backlogWanted && lanes.size() === 0 && free() > 0) yield* look
   })
@@ -353,7 +442,7 @@ export const run = Effect.fnUntraced(function* (input: {
 
   const check = Effect.gen(function* () {
     for (const delivery of deliveries) delivery.working()
-    const ids = [...running.keys()]
+    const ids = Array.from(running).flatMap(([id, { claim }]) => (claim === "decided" ? [id] : []))
     if (ids.length > 0) interrupt(yield* ledger.lost(slot, ids))
   }).pipe(Effect.catch((error) => Effect.logDebug("running tasks could not be checked", error.message)))
 
@@ -370,7 +459,7 @@ export const run = Effect.fnUntraced(function* (input: {
   const interruptRunning = (entry: Running | undefined, cause: Running["cause"]) => {
     if (entry === undefined || entry.cause !== undefined) return
     entry.cause = cause
-    fork(Fiber.interrupt(entry.fiber))
+    if (entry.fiber !== undefined) fork(Fiber.interrupt(entry.fiber))
   }
 
   const stop = (grace: Duration.Duration) => {

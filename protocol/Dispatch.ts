@@ -28,6 +28,8 @@ export const TaskOrder = Schema.Struct({
   payload_behind: Schema.optionalKey(Schema.Boolean),
   graph_id: Schema.optionalKey(GraphId),
   timeout_ms: Schema.optionalKey(Schema.Int),
+  /** Attempts so far; none when absent. */
+  attempts: Schema.optionalKey(Schema.Int),
   max_attempts: Schema.Int,
   retry: Schema.optionalKey(RetryPolicy),
   at_most_once: Schema.optionalKey(Schema.Boolean),

@@ -340,10 +340,11 @@ begin
   end if;
 end $$;
 
--- Records the ends of attempts {id, attempt, epoch, status, result, delay, millis}: completed, failed, timeout, pending (a
--- retry after `delay` ms), queued (given back). Rows that are missing from the answer were fenced. Children that changed
--- come with their event.
-create function task_settle(p_ends json, p_node text, p_again boolean)
+-- Records the ends of attempts {id, attempt, epoch, status, result, delay, millis, slot}: completed, failed, timeout,
+-- pending (a retry after `delay` ms), queued (given back). With a `slot`, one of the leases `p_slots`, the attempt had
+-- not been claimed when it ended: claim and end are recorded at once, both with their event. Rows that are missing from
+-- the answer were fenced. Children that changed come with their event.
+create function task_settle(p_slots json, p_ends json, p_node text, p_again boolean)
 returns table (id uuid, number int, at timestamptz, child json)
 language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -352,7 +353,12 @@ declare
   v_numbers int[];
   v_ended uuid[];
 begin
-  with won as (
+  with slots as materialized (
+    select s.slot, i.agent_id, i.index
+    from json_to_recordset(p_slots) as s (slot int, agent_id uuid, index int, epoch int)
+      join agent_instances i on i.agent_id = any (array[s.agent_id]) and i.index = s.index and i.epoch = s.epoch
+    for key share of i
+  ), won as (
     update tasks t set
       status = u.status,
       waiting_for = case when u.status = 'pending' then 'retry'::task_wait end,
@@ -360,16 +366,27 @@ begin
       progress = case when u.status = 'completed' and t.progress is not null
         then (t.progress::jsonb || '{"percentage": 100}')::json else t.progress end,
       run_at = case when u.status = 'pending' then now() + u.delay * interval '1 millisecond' else t.run_at end,
-      attempt = case when u.status = 'queued' then t.attempt - 1 else t.attempt end,
+      attempt = case when u.status = 'queued' then t.attempt - 1 else u.attempt end,
+      epoch = u.epoch,
+      instance = coalesce(s.index, t.instance),
       queued_at = case when u.status = 'queued' then now() else t.queued_at end,
+      started_at = case when s.slot is null then t.started_at else now() - u.millis * interval '1 millisecond' end,
       completed_at = case when u.status in ('pending', 'queued') then null else now() end,
-      version = t.version + 1
+      version = t.version + case when s.slot is null then 1 else 2 end
     from json_to_recordset(p_ends)
-      as u (id uuid, attempt int, epoch int, status task_status, result json, delay float8, millis float8)
-    where t.id = any (array[u.id]) and t.status::text = 'running' and t.attempt = u.attempt and t.epoch = u.epoch
-    returning t.id, t.version, t.namespace, t.trace, t.agent_id, t.has_dependents, u.attempt, u.status, u.result, u.delay, u.millis
+      as u (id uuid, attempt int, epoch int, status task_status, result json, delay float8, millis float8, slot int)
+      left join slots s on s.slot = u.slot
+    where t.id = any (array[u.id]) and case
+      when u.slot is null then t.status::text = 'running' and t.attempt = u.attempt and t.epoch = u.epoch
+      else t.status::text = 'queued' and t.attempt = u.attempt - 1 and t.agent_id = s.agent_id
+        and u.attempt <= t.max_attempts end
+    returning t.id, t.version, t.namespace, t.trace, t.agent_id, t.has_dependents, u.attempt, u.status, u.result, u.delay,
+      u.millis, u.slot
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
+    select w.id, w.version - 1, 'task', 'TaskStarted', w.namespace, w.attempt, p_node, w.trace, null
+    from won w where w.slot is not null
+    union all
     select w.id, w.version, 'task',
       case w.status when 'completed' then 'TaskCompleted' when 'failed' then 'TaskFailed' when 'timeout' then 'TaskTimedOut'
         when 'pending' then 'TaskRetried' else 'TaskQueued' end,

@@ -130,6 +130,7 @@ function emptyResultBytes() {
 }
 
 export const echo: Behaviour = {
+  idempotent: true,
   type: "echo",
   description: "Gives its payload back; sleeps, takes steps, fails, crashes or hangs on request.",
   capabilities: [

@@ -178,12 +178,21 @@ export class Ledger extends Context.Service<
      */
     readonly claim: (
       slot: Slot,
-      orders: ReadonlyArray<TaskOrder>
+      orders: ReadonlyArray<TaskOrder>,
+      /** Asked of each order when its transaction begins; those that answer no are left out. All when absent. */
+      stillWanted?: (order: TaskOrder) => boolean
     ) => Effect.Effect<{ readonly fenced: boolean; readonly claimed: ReadonlyArray<Claimed> }>
     /**
      * Records the end of an attempt; resolves dependents in the same transaction. Answers however long Postgres is away.
+     * `unclaimed`: the attempt ended before its claim was written; both are recorded at once, if the task is still queued
+     * with one attempt less and the slot's epoch is the present one. Never for tasks that may run at most once.
      */
-    readonly settle: (slot: Slot, task: RunningTask, settlement: Settlement) => Effect.Effect<Settled>
+    readonly settle: (
+      slot: Slot,
+      task: RunningTask,
+      settlement: Settlement,
+      options?: { readonly unclaimed: boolean }
+    ) => Effect.Effect<Settled>
     /** Records progress of a running attempt. Fenced or late reports change nothing. */
     readonly progress: (slot: Slot, task: RunningTask, progress: TaskProgress) => Effect.Effect<void, LedgerUnavailable>
     /**

@@ -13,13 +13,21 @@ import type { Committing } from "./Committing.ts"
 interface Wanted {
   readonly slot: Slot
   readonly orders: ReadonlyArray<TaskOrder>
+  readonly stillWanted: ((order: TaskOrder) => boolean) | undefined
 }
 
 export const make = Effect.fnUntraced(function* (committing: Committing) {
   const { actor, batch, commitUntilKnown, publish, refusedIsDefect, sql } = committing
 
-  const claimBatch = (wanted: ReadonlyArray<Wanted>) =>
+  const claimBatch = (asked: ReadonlyArray<Wanted>) =>
     Effect.gen(function* () {
+      const wanted = asked.map(({ orders, slot, stillWanted }) => ({
+        slot,
+        orders: stillWanted === undefined ? orders : orders.filter(stillWanted)
+      }))
+      if (wanted.every(({ orders }) => orders.length === 0)) {
+        return wanted.map(() => ({ fenced: false, claimed: new Array<Claimed>() }))
+      }
       const slots = wanted.map(({ slot }, index) => ({
         slot: index,
         agent_id: slot.agentId,
@@ -75,6 +83,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
     })
 
   const claimBatched = yield* batch("claim", (entry: Wanted) => 100 * entry.orders.length, claimBatch)
-  const claim: Ledger["Service"]["claim"] = (slot, orders) => refusedIsDefect(claimBatched({ slot, orders }))
+  const claim: Ledger["Service"]["claim"] = (slot, orders, stillWanted) =>
+    refusedIsDefect(claimBatched({ slot, orders, stillWanted }))
   return claim
 })

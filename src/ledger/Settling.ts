@@ -16,6 +16,8 @@ interface Ending {
   readonly slot: Slot
   readonly task: RunningTask
   readonly end: Settlement
+  /** The attempt ended before its claim was written. */
+  readonly unclaimed: boolean
 }
 
 export const make = Effect.fnUntraced(function* (committing: Committing) {
@@ -23,7 +25,10 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
 
   const settleBatch = (endings: ReadonlyArray<Ending>) =>
     Effect.gen(function* () {
-      const rows = endings.map(({ slot, task, end }) => TaskRows.settleRow(slot, task, end))
+      const slots: Array<TaskRows.SlotRow> = []
+      const rows = endings.map(({ end, slot, task, unclaimed }) =>
+        TaskRows.settleRow(slot, task, end, unclaimed ? TaskRows.slotNumber(slots, slot) : undefined)
+      )
       // One order of locking for all batches.
       rows.sort((left, right) => (left.id < right.id ? -1 : 1))
       const answers = yield* commitUntilKnown<{
@@ -32,7 +37,12 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
         readonly at: Date
         readonly child: TaskRows.ChangeRow | null
       }>("settle", (again) =>
-        sql.unsafe("select * from task_settle($1::json, $2::text, $3::boolean)", [JSON.stringify(rows), actor, again])
+        sql.unsafe("select * from task_settle($1::json, $2::json, $3::text, $4::boolean)", [
+          JSON.stringify(slots),
+          JSON.stringify(rows),
+          actor,
+          again
+        ])
       )
       const recorded = new Map<string, number>()
       const children: Array<TaskRows.ChangeRow> = []
@@ -42,39 +52,40 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       }
       const at = answers[0]?.at.toISOString() ?? ""
       const events: Array<Event> = []
-      for (const { task, end } of endings) {
+      for (const { end, task, unclaimed } of endings) {
         const number = recorded.get(task.id)
         if (number === undefined) continue
-        const { type, data } = TaskRows.settleEvent(end)
-        events.push({
-          type,
+        const shared = {
           kind: "task",
           aggregate: task.id,
-          number,
           at,
           namespace: task.namespace,
           actor,
-          trace: task.trace ?? null,
-          data
-        })
+          trace: task.trace ?? null
+        } as const
+        if (unclaimed)
+          events.push({ ...shared, type: "TaskStarted", number: number - 1, data: { attempt: task.attempt } })
+        events.push({ ...shared, ...TaskRows.settleEvent(end), number })
       }
       yield* publish(events)
       yield* announce(children)
       yield* offerReady(
         endings.filter(({ end, task }) => end._tag === "Released" && recorded.has(task.id)).map(({ task }) => task.id)
       )
-      yield* countEnds(endings.length, events)
+      yield* countEnds(events, endings.length - recorded.size)
       return endings.map(({ task }) => ({ recorded: recorded.has(task.id) }))
     })
 
   const settleBatched = yield* batch("settle", (ending: Ending) => TaskRows.bytesOfEnd(ending.end), settleBatch)
-  const settle: Ledger["Service"]["settle"] = (slot, task, end) =>
-    settleBatched({ slot, task, end }).pipe(
+  const settle: Ledger["Service"]["settle"] = (slot, task, end, options) => {
+    const ending = { slot, task, end, unclaimed: options?.unclaimed === true }
+    return settleBatched(ending).pipe(
       // An end that Postgres will not store (an invalid character, say) must not keep its task running for ever.
       Effect.catchTag("StatementRefused", (refused) =>
-        refusedIsDefect(settleBatched({ slot, task, end: storable(end, refused) }))
+        refusedIsDefect(settleBatched({ ...ending, end: storable(end, refused) }))
       )
     )
+  }
 
   const progressBatched = yield* batch(
     "progress",
@@ -153,7 +164,7 @@ const outcomes: Partial<Record<Event["type"], string>> = {
 }
 
 /** Counts a batch of ends: those recorded by outcome, the others as fenced. */
-const countEnds = (tried: number, recorded: ReadonlyArray<Event>): Effect.Effect<void> =>
+const countEnds = (recorded: ReadonlyArray<Event>, fenced: number): Effect.Effect<void> =>
   Effect.suspend(() => {
     const counts = new Map<string, number>()
     for (const { type } of recorded) {
@@ -164,6 +175,6 @@ const countEnds = (tried: number, recorded: ReadonlyArray<Event>): Effect.Effect
       Effect.forEach(counts, ([outcome, count]) => Metric.update(Metrics.taskEnds({ outcome }), count), {
         discard: true
       }),
-      tried > recorded.length ? Metric.update(Metrics.taskEndsFenced, tried - recorded.length) : Effect.void
+      fenced > 0 ? Metric.update(Metrics.taskEndsFenced, fenced) : Effect.void
     )
   })

@@ -72,8 +72,27 @@ const eventOf: { readonly [K in Settlement["_tag"]]: EventType } = {
   Released: "TaskQueued"
 }
 
-/** One row of `task_settle`. */
-export const settleRow = (slot: Slot, task: RunningTask, end: Settlement) => ({
+/** A lease, as `task_settle` takes it. */
+export interface SlotRow {
+  readonly slot: number
+  readonly agent_id: AgentId
+  readonly index: number
+  readonly epoch: number
+}
+
+/** The number of a slot among `slots`, to which it is added when it is new. */
+export const slotNumber = (slots: Array<SlotRow>, slot: Slot): number => {
+  const known = slots.findIndex(
+    (row) => row.agent_id === slot.agentId && row.index === slot.index && row.epoch === slot.epoch
+  )
+  if (known >= 0) return known
+  slots.push({ slot: slots.length, agent_id: slot.agentId, index: slot.index, epoch: slot.epoch })
+  return slots.length - 1
+}
+
+/** One row of `task_settle`; with a slot, of an attempt that had not been claimed. */
+export const settleRow = (slot: Slot, task: RunningTask, end: Settlement, unclaimedSlot: number | undefined) => ({
+  slot: unclaimedSlot,
   id: task.id,
   attempt: task.attempt,
   epoch: slot.epoch,
@@ -130,7 +149,7 @@ export const changeEvent = (row: ChangeRow, actor: string): Event => ({
 })
 
 /** Columns from which an order is made; `t` is the task. */
-export const orderColumns = `t.id, t.namespace, t.name, t.type, t.lane, t.agent_id, t.graph_id, t.max_attempts, t.at_most_once,
+export const orderColumns = `t.id, t.namespace, t.name, t.type, t.lane, t.agent_id, t.graph_id, t.attempt, t.max_attempts, t.at_most_once,
   t.configuration, t.trace, to_json(t.deadline) #>> '{}' as deadline,
   case when octet_length(t.payload::text) <= ${freightBytesMax} then t.payload end as payload,
   coalesce(octet_length(t.payload::text) > ${freightBytesMax}, false) as payload_behind`
@@ -143,6 +162,7 @@ export interface OrderRow {
   readonly lane: TaskPriority
   readonly agent_id: AgentId
   readonly graph_id: GraphId | null
+  readonly attempt: number
   readonly max_attempts: number
   readonly at_most_once: boolean
   readonly configuration: TaskConfiguration | null
@@ -159,6 +179,7 @@ export const orderOfRow = (row: OrderRow): TaskOrder => ({
   type: row.type,
   lane: row.lane,
   max_attempts: row.max_attempts,
+  ...(row.attempt > 0 && { attempts: row.attempt }),
   ...(row.payload !== null && { payload: row.payload }),
   ...(row.payload_behind && { payload_behind: true }),
   ...(row.graph_id !== null && { graph_id: row.graph_id }),

@@ -138,6 +138,8 @@ export interface AgentOptions {
   readonly settings?: object
   readonly retry?: object
   readonly status?: string
+  /** `pure`: said to be idempotent. */
+  readonly type?: "probe" | "pure"
 }
 
 let agents = 0
@@ -153,7 +155,7 @@ export const agent = Effect.fnUntraced(function* (options: AgentOptions = {}) {
   }
   yield* sql`
     insert into agents (id, namespace, name, type, capabilities, configuration, desired_instances, status, updated_at)
-    values (${id}, ${home}, ${`probe-${++agents}`}, 'probe', '[{"name":"probe.act"}]', ${JSON.stringify(configuration)},
+    values (${id}, ${home}, ${`probe-${++agents}`}, ${options.type ?? "probe"}, '[{"name":"probe.act"}]', ${JSON.stringify(configuration)},
       ${options.instances ?? 1}, ${options.status ?? "active"}, clock_timestamp())
   `
   return id

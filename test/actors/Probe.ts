@@ -144,6 +144,9 @@ export const layer = Layer.effectContext(
         })
     }
 
+    /** The same, said to be idempotent. */
+    const pure: Behaviour = { ...probe, type: "pure", idempotent: true }
+
     return Context.make(
       Probe,
       Probe.of({
@@ -157,7 +160,10 @@ export const layer = Layer.effectContext(
     ).pipe(
       Context.add(
         Behaviours,
-        Behaviours.of({ get: (type) => (type === "probe" ? probe : undefined), types: ["probe"] })
+        Behaviours.of({
+          get: (type) => (type === "probe" ? probe : type === "pure" ? pure : undefined),
+          types: ["probe", "pure"]
+        })
       )
     )
   })
