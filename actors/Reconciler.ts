@@ -11,7 +11,7 @@
  *
  * Each loop is silent when it did nothing, and goes again at once when its batch was full.
  */
-import { Context, Duration, Effect, Layer, Metric } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Metric } from "effect"
 import type { Namespace, TaskType } from "../protocol/Ids.ts"
 import * as Metrics from "../protocol/Metrics.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
@@ -52,6 +52,7 @@ export const layer = Layer.effectDiscard(
     const directory = yield* AgentDirectory
     const store = yield* AgentStore
     const limits = yield* ReconcilerLimits
+    const clock = yield* Clock.Clock
 
     /** A loop that survives every failure: what cannot be done now is done next time. */
     const loop = (name: string, every: Duration.Duration, sweep: Effect.Effect<number, { readonly message: string }>) =>
@@ -93,8 +94,17 @@ export const layer = Layer.effectDiscard(
       return ended
     })
 
+    // No lease can be heard of while Postgres is away, nor while this node stands still: silence counts only from when it
+    // was listened for without a break.
+    const listening = Duration.toMillis(limits.orphanAfter)
+    let since = Number.POSITIVE_INFINITY
+    let last = Number.NEGATIVE_INFINITY
     const orphans = Effect.gen(function* () {
       const leases = yield* ledger.orphans(limits.orphanAfter, limits.batch)
+      const now = Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+      if (now - last > listening / 2) since = now
+      last = now
+      if (now - since < listening) return 0
       for (const lease of leases) {
         yield* ledger.takeOver(lease)
         yield* Effect.logWarning("tasks of a silent instance were queued again").pipe(
