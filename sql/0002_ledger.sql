@@ -18,9 +18,9 @@ create type task_change as (
   id uuid, namespace text, number int, event text, at timestamptz, status task_status, agent_id uuid, trace text, data json
 );
 
--- Counts ends of parents towards their children, and ends children that can no longer run, down the graph: 200 levels per
--- transaction, so that no graph holds up others or runs into the statement timeout. What is left is kept in
--- `dependency_frontier`, from where `dependencies_resume` carries on.
+-- Counts ends of parents towards their children, and ends children that can no longer run, down the graph: at most 200
+-- levels and 5,000 edges per transaction, so that no graph holds up others or runs into the statement timeout. What is left
+-- is kept in `dependency_frontier`, from where `dependencies_resume` carries on.
 create function dependencies_resolve(p_ended uuid[]) returns setof task_change
 language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
@@ -32,21 +32,28 @@ declare
   v_causes uuid[];
   v_changed task_change[];
   v_level int := 0;
+  v_edges int := 0;
 begin
   while cardinality(v_ended) > 0 loop
-    v_level := v_level + 1;
-    if v_level > 200 then
+    if v_level >= 200 or v_edges >= 5000 then
       insert into dependency_frontier select unnest(v_ended) on conflict do nothing;
       exit;
     end if;
+    v_level := v_level + 1;
     with ended as (
       select p.id, p.status = 'completed' as done from tasks p
       where p.id = any (v_ended) and p.status in ('completed', 'failed', 'timeout', 'cancelled')
+    ), picked as (
+      select d.ctid as at, e.done from ended e cross join lateral (
+        select x.ctid from task_dependencies x where x.parent_id = e.id and not x.resolved
+        order by x.child_id limit 5000 - v_edges
+      ) d
+      limit 5000 - v_edges
     ), counted as (
       update task_dependencies d set resolved = true
-      from ended e
-      where d.parent_id = any (array[e.id]) and not d.resolved
-      returning d.child_id, d.parent_id, d.required, (e.done or d.on_ended) as satisfied
+      from picked p
+      where d.ctid = p.at and not d.resolved
+      returning d.child_id, d.parent_id, d.required, (p.done or d.on_ended) as satisfied
     ), per_child as (
       select child_id, count(*)::int as counts, bool_or(not satisfied and required) as fails,
         bool_or(not satisfied and not required) as skips,
@@ -54,10 +61,13 @@ begin
       from counted group by child_id
     )
     select array_agg(child_id order by child_id), array_agg(counts order by child_id), array_agg(fails order by child_id),
-      array_agg(skips order by child_id), array_agg(cause order by child_id)
-    into v_children, v_counts, v_fails, v_skips, v_causes
+      array_agg(skips order by child_id), array_agg(cause order by child_id), v_edges + coalesce(sum(counts), 0)
+    into v_children, v_counts, v_fails, v_skips, v_causes, v_edges
     from per_child;
     exit when v_children is null;
+    if v_edges >= 5000 then
+      insert into dependency_frontier select unnest(v_ended) on conflict do nothing;
+    end if;
 
     -- One order of locking for all, or two commits that share children could wait for each other.
     if cardinality(v_children) > 1 then
@@ -368,17 +378,22 @@ begin
       run_at = case when u.status = 'pending' then now() + u.delay * interval '1 millisecond' else t.run_at end,
       attempt = case when u.status = 'queued' then t.attempt - 1 else u.attempt end,
       epoch = u.epoch,
-      instance = coalesce(s.index, t.instance),
+      instance = coalesce(u.index, t.instance),
       queued_at = case when u.status = 'queued' then now() else t.queued_at end,
-      started_at = case when s.slot is null then t.started_at else now() - u.millis * interval '1 millisecond' end,
+      started_at = case when u.slot is null then t.started_at else now() - u.millis * interval '1 millisecond' end,
       completed_at = case when u.status in ('pending', 'queued') then null else now() end,
-      version = t.version + case when s.slot is null then 1 else 2 end
-    from json_to_recordset(p_ends)
-      as u (id uuid, attempt int, epoch int, status task_status, result json, delay float8, millis float8, slot int)
-      left join slots s on s.slot = u.slot
+      version = t.version + case when u.slot is null then 1 else 2 end
+    from (
+      -- One order of locking for all batches.
+      select e.*, s.agent_id, s.index
+      from json_to_recordset(p_ends)
+        as e (id uuid, attempt int, epoch int, status task_status, result json, delay float8, millis float8, slot int)
+        left join slots s on s.slot = e.slot
+      order by e.id
+    ) u
     where t.id = any (array[u.id]) and case
       when u.slot is null then t.status::text = 'running' and t.attempt = u.attempt and t.epoch = u.epoch
-      else t.status::text = 'queued' and t.attempt = u.attempt - 1 and t.agent_id = s.agent_id
+      else t.status::text = 'queued' and t.attempt = u.attempt - 1 and t.agent_id = u.agent_id
         and u.attempt <= t.max_attempts end
     returning t.id, t.version, t.namespace, t.trace, t.agent_id, t.has_dependents, u.attempt, u.status, u.result, u.delay,
       u.millis, u.slot
