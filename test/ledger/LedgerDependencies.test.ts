@@ -295,6 +295,24 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("dependencies"
       })
     )
 
+    it.effect("children of parents that end together are many: each is counted once, over transactions", () =>
+      Effect.gen(function* () {
+        const ledger = yield* inSmallBatches
+        const { agentId, runs, slot } = yield* running(8)
+        // 8 parents with 1,500 children each, every child of all of them: 12,000 edges.
+        const children = yield* tasks(1_500, () => ({ agentId, dependencies: runs.map(({ id }) => ({ task_id: id })) }))
+        for (let from = 0; from < children.length; from += 500) yield* ledger.accept(children.slice(from, from + 500))
+        yield* Effect.forEach(runs, (run) => ledger.settle(slot, run, completed), { concurrency: "unbounded" })
+        yield* Effect.repeat(ledger.resume(100), { until: (changed) => changed === 0 })
+        const found = yield* rows(ids(children))
+        expect(
+          found.every(
+            ({ dependencies_open, status, version }) => status === "queued" && dependencies_open === 0 && version === 2
+          )
+        ).toBe(true)
+      })
+    )
+
     it.effect("a graph as large as one may be is accepted, and its root's end starts all that waits for it", () =>
       Effect.gen(function* () {
         const ledger = yield* Ledger
@@ -308,6 +326,9 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("dependencies"
         const [run] = yield* claim(slot, [root])
         if (run === undefined) return expect(run).toBeDefined()
         yield* ledger.settle(slot, run, completed)
+        const waiting = Effect.map(statuses(ids(all)), (found) => found.filter((status) => status === "pending").length)
+        expect(yield* waiting).toBe(4_999)
+        while ((yield* waiting) > 0) expect(yield* ledger.resume(100)).toBeGreaterThan(0)
         expect(new Set((yield* statuses(ids(all))).slice(1))).toEqual(new Set(["queued"]))
       })
     )
