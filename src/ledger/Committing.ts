@@ -5,7 +5,7 @@
  * A commit whose answer is lost is unknown: the same batch is sent again marked as repetition. Ids, attempts and epochs
  * make it find what the first one did, and the row locks make it wait for a first one that is still under way.
  */
-import { Context, Duration, Effect, Fiber, Metric, Queue, Schedule } from "effect"
+import { Context, Duration, Effect, Fiber, Metric, Queue, Schedule, Semaphore } from "effect"
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
 import { Bus } from "../../actors/ports/Bus.ts"
@@ -33,6 +33,8 @@ export const LedgerLimits = Context.Reference<{
   readonly patience: Duration.Duration
   /** Silence of a connection after which a statement is sent again on another: above Postgres's own statement timeout. */
   readonly answerWithin: Duration.Duration
+  /** Connections that are asked at once whether they still answer; at least as many as the pool has. */
+  readonly connectionsAsked: number
 }>("datamcp/ledger/LedgerLimits", {
   defaultValue: () => ({
     rowsMax: 500,
@@ -41,7 +43,8 @@ export const LedgerLimits = Context.Reference<{
     waitingMax: 20_000,
     readyMax: 20_000,
     patience: Duration.seconds(2),
-    answerWithin: Duration.seconds(20)
+    answerWithin: Duration.seconds(20),
+    connectionsAsked: 32
   })
 })
 
@@ -88,6 +91,38 @@ export const make = (node: NodeName) =>
     const actor = `node:${node}`
     const ready = yield* Queue.sliding<Ready>(limits.readyMax)
 
+    /**
+     * Waits for an effect no longer than `within`. What is late is interrupted in the background: ending a statement on a
+     * silent connection takes seconds more, which nobody waits for.
+     */
+    const within = <A, E, E2>(
+      effect: Effect.Effect<A, E>,
+      duration: Duration.Duration,
+      late: Effect.Effect<never, E2>
+    ) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(Effect.forkIn(effect, scope, { startImmediately: true }), (fiber) =>
+          restore(Effect.timeoutOrElse(Fiber.join(fiber), { duration, orElse: () => late })).pipe(
+            Effect.onError(() =>
+              fiber.pollUnsafe() === undefined ? Effect.forkIn(Fiber.interrupt(fiber), scope) : Effect.void
+            )
+          )
+        )
+      )
+
+    /**
+     * Where one connection is silent, others of the pool may be: each is asked at once, and what does not answer is left.
+     * Statements would otherwise find them one after the other.
+     */
+    const ask = sql`select 1`.pipe(Effect.asVoid)
+    const askEach = Effect.forEach(
+      Array.from({ length: limits.connectionsAsked }),
+      () => Effect.ignore(within(ask, Duration.min(limits.answerWithin, Duration.seconds(1)), Effect.fail("silent"))),
+      { concurrency: "unbounded", discard: true }
+    )
+    const asking = yield* Semaphore.make(1)
+    const leaveSilent = asking.withPermitsIfAvailable(1)(askEach)
+
     /** Runs a statement until its outcome is known, however long Postgres is away. */
     const commitUntilKnown = <Row extends object>(
       operation: string,
@@ -95,49 +130,38 @@ export const make = (node: NodeName) =>
     ): Effect.Effect<ReadonlyArray<Row>, StatementRefused> =>
       Effect.suspend(() => {
         let again = false
-        const once = Effect.suspend(() => statement(again)).pipe(
-          Effect.mapError((error) =>
-            isTransient(error) ? new OutcomeUnknown(messageOf(error)) : new StatementRefused(error)
-          ),
-          Effect.timeoutOrElse({
-            duration: limits.answerWithin,
-            orElse: () => Effect.fail(new OutcomeUnknown("no answer"))
-          }),
-          Effect.tapError((error) => {
-            again = true
-            return Effect.logDebug(
-              `${operation} was not answered`,
-              error._tag === "OutcomeUnknown" ? error.message : ""
-            )
-          })
+        const answer = Effect.mapError(
+          Effect.suspend(() => statement(again)),
+          (error) => (isTransient(error) ? new OutcomeUnknown(messageOf(error)) : new StatementRefused(error))
         )
+        const silence = Effect.andThen(
+          leaveSilent,
+          Effect.suspend(() => Effect.fail(new OutcomeUnknown("no answer")))
+        )
+        const once = Effect.tapError(within(answer, limits.answerWithin, silence), (error) => {
+          again = true
+          return Effect.logDebug(`${operation} was not answered`, error._tag === "OutcomeUnknown" ? error.message : "")
+        })
         return Effect.retry(once, {
           schedule: repeatedly,
           while: (error) => error._tag === "OutcomeUnknown"
         }).pipe(Effect.catchTag("OutcomeUnknown", Effect.die))
       }).pipe(Effect.trackDuration(Metrics.ledgerCommitSeconds({ operation }), Duration.toSeconds))
 
-    /**
-     * The same for callers who may be told that the outcome is not known. They are told in time even when the connection
-     * is silent: ending its statement may take seconds more, which nobody waits for.
-     */
+    /** The same for callers who may be told, in time, that the outcome is not known. */
     const commit = <Row extends object>(
       operation: string,
       statement: (again: boolean) => Effect.Effect<ReadonlyArray<Row>, SqlError>,
       patience: Duration.Duration = limits.patience
-    ): Effect.Effect<ReadonlyArray<Row>, CommitError> =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function* () {
-          const fiber = yield* Effect.forkIn(commitUntilKnown(operation, statement), scope, { startImmediately: true })
-          return yield* restore(
-            Effect.timeoutOrElse(Fiber.join(fiber), {
-              duration: patience,
-              orElse: () =>
-                Effect.fail(new LedgerUnavailable({ operation, message: "Postgres did not answer in time" }))
-            })
-          ).pipe(Effect.onError(() => Effect.forkIn(Fiber.interrupt(fiber), scope)))
-        })
+    ): Effect.Effect<ReadonlyArray<Row>, CommitError> => {
+      const late = Effect.andThen(
+        Effect.forkIn(leaveSilent, scope),
+        Effect.suspend(() =>
+          Effect.fail(new LedgerUnavailable({ operation, message: "Postgres did not answer in time" }))
+        )
       )
+      return within(commitUntilKnown(operation, statement), patience, late)
+    }
 
     const publish = (events: ReadonlyArray<Event>) => (events.length === 0 ? Effect.void : bus.publishEvents(events))
 
@@ -147,7 +171,7 @@ export const make = (node: NodeName) =>
         ? Effect.void
         : sql
             .unsafe<TaskRows.OrderRow>(
-              `select ${TaskRows.orderColumns} from tasks t where t.id = any ($1::uuid[]) and t.status = 'queued'`,
+              `select ${TaskRows.orderColumns} from tasks t where t.id = any ($1::uuid[]) and t.status::text = 'queued'`,
               [ids]
             )
             .pipe(
