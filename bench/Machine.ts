@@ -5,6 +5,7 @@ import { arch, cpus, loadavg, platform, release, tmpdir, totalmem } from "node:o
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { quantile } from "./Figures.ts"
+import { machineMicros } from "./ProcessTree.ts"
 
 export interface Machine {
   readonly cpu: string
@@ -50,15 +51,21 @@ const fdatasyncMillis = (): Machine["fdatasync_ms"] => {
   return { p50: quantile(millis, 0.5), p99: quantile(millis, 0.99), max: quantile(millis, 1) }
 }
 
+/** Of all CPU time, the share (percent) that others may take while a figure counts as the system's own. */
+export const quietPercent = 10
+
 /**
- * Waits for a quiet machine: a load of less than `below` over the last minute. Gives up after `minutesMax` and answers
- * false; whoever measures then says so.
+ * Waits until the machine has nothing else to do: 3 s in which less than `quietPercent` of its CPU time was used. Answers how
+ * many milliseconds it waited, at most about `millisMax`; then it may not be quiet, which every result tells for itself.
  */
-export const untilQuiet = async (below: number, minutesMax: number): Promise<boolean> => {
-  const end = performance.now() + minutesMax * 60_000
-  while ((loadavg()[0] ?? 0) >= below) {
-    if (performance.now() > end) return false
-    await new Promise((resolve) => setTimeout(resolve, 5_000))
+export const awaitQuiet = async (millisMax: number): Promise<number> => {
+  const began = performance.now()
+  while (performance.now() - began < millisMax) {
+    const [at, used] = [performance.now(), machineMicros()]
+    await new Promise((resolve) => setTimeout(resolve, 3_000))
+    const share = (machineMicros() - used) / ((performance.now() - at) * 1_000 * cpus().length)
+    // Not a number where the system does not tell: there is nothing to wait for then.
+    if (!(share * 100 >= quietPercent)) break
   }
-  return true
+  return performance.now() - began
 }

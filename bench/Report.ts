@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { type Figures, type Spread, spreads } from "./Figures.ts"
-import type { Machine } from "./Machine.ts"
+import { type Machine, quietPercent } from "./Machine.ts"
 
 /** One scenario of one system over all rounds. */
 export interface Row {
@@ -12,6 +12,8 @@ export interface Row {
   readonly fsync: string
   readonly settings: string
   readonly rounds: number
+  /** Rounds in which others took less than `quietPercent` of the machine; `figures` are of these if there are any. */
+  readonly quiet_rounds: number
   readonly figures: Readonly<Record<string, Spread>>
   /** What each round measured, in their order. */
   readonly samples: ReadonlyArray<Figures>
@@ -27,17 +29,20 @@ export interface Without {
 export interface Report {
   readonly at: string
   readonly machine: Machine
-  readonly quiet: boolean
   readonly command: string
   readonly rows: ReadonlyArray<Row>
   readonly without: ReadonlyArray<Without>
 }
 
-export const rowOf = (row: Omit<Row, "rounds" | "figures">): Row => ({
-  ...row,
-  rounds: row.samples.length,
-  figures: spreads(row.samples)
-})
+export const rowOf = (row: Omit<Row, "rounds" | "quiet_rounds" | "figures">): Row => {
+  const quiet = row.samples.filter((figures) => !((figures["others_percent"] ?? 0) >= quietPercent))
+  return {
+    ...row,
+    rounds: row.samples.length,
+    quiet_rounds: quiet.length,
+    figures: spreads(quiet.length > 0 ? quiet : row.samples)
+  }
+}
 
 /** Writes `<date>.json` and `<date>.md` below bench/results (numbered when taken); answers the path without its ending. */
 export const writeReport = (report: Report): string => {
@@ -57,15 +62,15 @@ export const markdown = (report: Report): string =>
     .join("\n\n")
     .concat("\n")
 
-const head = ({ at, command, machine, quiet }: Report) =>
+const head = ({ at, command, machine }: Report) =>
   [
     `# Measured ${at.slice(0, 16).replace("T", " ")} UTC`,
     "",
     `- ${machine.cpu}, ${machine.memory}, ${machine.system}, Node ${machine.node}; everything on this machine; commit ${machine.commit}`,
-    `- load before: ${machine.load_before.toFixed(2)}${quiet ? "" : " (**other work ran beside: figures are lower and noisier than the machine's own**)"}`,
+    `- load before: ${machine.load_before.toFixed(2)}`,
     `- disk: fdatasync of 8 KiB p50 ${machine.fdatasync_ms.p50} ms, p99 ${machine.fdatasync_ms.p99} ms, max ${machine.fdatasync_ms.max} ms`,
     `- \`${command}\``,
-    "- Each figure is the median over the rounds, with the least and the most in brackets."
+    `- Each figure is the median over the rounds, with the least and the most in brackets: over those in which other work took less than ${quietPercent} % of the machine, if there was one; \`~\` marks a figure without such a round, which is lower and noisier than the machine's own.`
   ].join("\n")
 
 /** Scenarios that every system runs: a row per system. */
@@ -98,8 +103,8 @@ const systemsTable = ({ rows }: Report): string => {
     "its accept p50 / p99 ms",
     "200/s: done p50 / p95 / p99 ms",
     "1,000/s: done p50 / p95 / p99 ms",
-    "CPU us per task (bulk)",
-    "CPU used by others, worst round",
+    "CPU us per task: bulk",
+    "single",
     "rounds"
   ]
   return table(titles, lines)
@@ -156,11 +161,6 @@ const costs = (figures: Row["figures"]): string =>
     .filter(([name]) => name.startsWith("cpu_us_"))
     .map(([name, { median }]) => `${name.slice("cpu_us_".length)} ${median}`)
     .join(", ")
-
-const others = (scenarios: ReadonlyArray<Row["figures"]>): string => {
-  const worst = Math.max(...scenarios.map((figures) => figures["others_percent"]?.max ?? Number.NEGATIVE_INFINITY))
-  return Number.isFinite(worst) ? `${worst} %` : "-"
-}
 
 const joined = (values: ReadonlyArray<Spread | undefined>): string =>
   values.some((value) => value === undefined) ? "-" : values.map((value) => number(value?.median ?? 0)).join(" / ")

@@ -10,7 +10,7 @@
  */
 import { parseArgs } from "node:util"
 import { datamcp } from "./datamcp.ts"
-import { describeMachine, untilQuiet } from "./Machine.ts"
+import { describeMachine } from "./Machine.ts"
 import { markdown, type Report, type Row, rowOf, type Without, writeReport } from "./Report.ts"
 import { type Plan, runRounds } from "./rounds.ts"
 import { scenarioNames, scenarios } from "./scenarios/all.ts"
@@ -30,7 +30,7 @@ const { values } = parseArgs({
     warm: { type: "string", default: "4" },
     /** Queued tasks of the scenario `backlog`. */
     backlog: { type: "string", default: "100000" },
-    /** Minutes to wait for a load below 0.7 before the start. */
+    /** Minutes to wait in all, between measurements, for a machine with nothing else to do. */
     quiet: { type: "string", default: "0" }
   }
 })
@@ -46,9 +46,9 @@ const options = {
   tasks: number("tasks", 500),
   seconds: number("seconds", 1),
   warm: number("warm", 0),
-  backlog: number("backlog", 1_000)
+  backlog: number("backlog", 1_000),
+  quiet: number("quiet", 0)
 }
-const quietMinutes = number("quiet", 0)
 
 const sameWorkNames = ["bulk", "single", "single-http", "latency-200", "latency-1000"]
 const wanted = values.only?.split(",").map((name) => name.trim())
@@ -67,7 +67,6 @@ const main = async (): Promise<number> => {
     return 0
   }
   const plan = planOf(systems, known !== undefined)
-  const quiet = await untilQuiet(0.7, quietMinutes)
   const machine = describeMachine()
   const at = new Date().toISOString()
   const rows: Array<Row> = []
@@ -90,7 +89,7 @@ const main = async (): Promise<number> => {
     }
   }
   const command = ["npm run bench", ...(process.argv.length > 2 ? ["--", ...process.argv.slice(2)] : [])].join(" ")
-  const report: Report = { at, machine, quiet, command, rows, without }
+  const report: Report = { at, machine, command, rows, without }
   for (const { samples: _, ...row } of rows)
     console.log(JSON.stringify({ ...row, node: machine.node, machine: `${machine.cpu}, ${machine.memory}` }))
   for (const { name, state, why } of without) console.log(JSON.stringify({ system: name, [state]: why }))

@@ -2,6 +2,7 @@
  * Rounds: in each, every system in turn is started on nothing, warmed up, measured and stopped, so that what disturbs the
  * machine for a while disturbs them alike and no two run at a time.
  */
+import { awaitQuiet } from "./Machine.ts"
 import { type Row, rowOf, type Without } from "./Report.ts"
 import type { Running, System } from "./System.ts"
 import { type Measured, sameWork } from "./sameWork.ts"
@@ -17,6 +18,8 @@ export interface RoundOptions {
   readonly tasks: number
   readonly seconds: number
   readonly warm: number
+  /** Minutes that may be spent in all on waiting for a quiet machine before systems start. */
+  readonly quiet: number
 }
 
 /** Rates of the paced scenarios, tasks per second. */
@@ -33,9 +36,11 @@ export const runRounds = async (
     const why = await system.missing()
     if (why !== undefined) skipped.set(system, { name: system.name, state: "skipped", why })
   }
+  let patience = options.quiet * 60_000
   for (let round = 1; round <= options.rounds; round++) {
     for (const system of systems) {
       if (skipped.has(system)) continue
+      if (patience > 0) patience -= await awaitQuiet(patience)
       const measured = samples.get(system) ?? []
       samples.set(system, measured)
       try {
