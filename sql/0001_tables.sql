@@ -1,4 +1,4 @@
--- What is stored. Invariants stand here as constraints; the functions that change tasks follow in 0002.
+-- What is stored. Invariants stand here as constraints; the functions that change tasks are in functions/.
 -- Times are the database's own. Ids are UUIDv7, made by the node that accepts.
 
 create type task_status as enum

@@ -8,6 +8,7 @@ import type { AgentId, TaskType } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { TaskStatus, WaitingFor } from "../../protocol/Task.ts"
 import type { Committing, StatementRefused } from "./Committing.ts"
+import { ledger } from "./LedgerFunctions.ts"
 import { messageOf } from "./Postgres.ts"
 import * as TaskRows from "./TaskRows.ts"
 
@@ -50,7 +51,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       const answers = yield* commit<AcceptRow>(
         "accept",
         () =>
-          sql.unsafe("select * from task_accept($1::json, $2::json, $3::json, $4::boolean, $5::boolean)", [
+          sql.unsafe(`select * from ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean, $5::boolean)`, [
             rows,
             edges,
             graph,

@@ -9,6 +9,7 @@ import type { Event } from "../../protocol/Event.ts"
 import type { TaskId } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { Committing } from "./Committing.ts"
+import { ledger } from "./LedgerFunctions.ts"
 
 interface Wanted {
   readonly slot: Slot
@@ -45,7 +46,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
         readonly at: Date
         readonly payload: Claimed["payload"] | null
       }>("claim", (again) =>
-        sql.unsafe("select * from task_claim($1::json, $2::json, $3::text, $4::boolean)", [
+        sql.unsafe(`select * from ${ledger}.task_claim($1::json, $2::json, $3::text, $4::boolean)`, [
           JSON.stringify(slots),
           JSON.stringify(tasks),
           actor,

@@ -1,9 +1,10 @@
 /**
- * Brings a database to the schema of this version: the numbered files of `sql/`, forward only, each once and in one
- * transaction. Several nodes may start at once: an advisory lock lets one of them migrate while the others wait.
+ * Brings a database to the schema of this version: the numbered files of `sql/`, forward only and each once, then the
+ * ledger's functions, in one transaction. Several nodes may start at once: an advisory lock lets one of them migrate while the others wait.
  */
 import { Effect, FileSystem, Path, Schema } from "effect"
 import { SqlClient } from "effect/sql"
+import * as LedgerFunctions from "./LedgerFunctions.ts"
 import { messageOf } from "./Postgres.ts"
 
 export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", {
@@ -18,7 +19,7 @@ const folder = new URL("../../sql/", import.meta.url)
 /** Any number that nobody else uses: names the lock under which migrations run. */
 const advisoryLock = 4_815_162_342
 
-/** Applies what is missing. Returns the names of the files that were applied. */
+/** Applies what is missing. Returns the names of what was applied. */
 export const migrate = Effect.fn("Migrations.migrate")(
   function* () {
     const sql = yield* SqlClient.SqlClient
@@ -49,6 +50,7 @@ export const migrate = Effect.fn("Migrations.migrate")(
           yield* sql`insert into datamcp_migrations (name) values (${name})`
           applied.push(name)
         }
+        applied.push(...(yield* LedgerFunctions.create))
       })
     )
     return applied

@@ -1,5 +1,5 @@
 /**
- * The ledger on Postgres: every change of state is one function call of `sql/0002_ledger.sql`, in one transaction with its
+ * The ledger on Postgres: every change of state is one function call of `sql/functions/`, in one transaction with its
  * events, answered after COMMIT. Accepting, claiming and settling stand in files of their own; here are the rest and the
  * whole.
  */
@@ -10,6 +10,7 @@ import * as Metrics from "../../protocol/Metrics.ts"
 import * as Accepting from "./Accepting.ts"
 import * as Claiming from "./Claiming.ts"
 import * as Committing from "./Committing.ts"
+import { ledger } from "./LedgerFunctions.ts"
 import * as Settling from "./Settling.ts"
 import * as TaskRows from "./TaskRows.ts"
 
@@ -26,12 +27,11 @@ const make = (node: NodeName) =>
       ids: ReadonlyArray<TaskId>,
       by: { readonly actor: string; readonly reason: string | undefined }
     ) {
-      const changed = yield* changes("cancel", "select * from task_cancel($1::text, $2::uuid[], $3::text, $4::text)", [
-        namespace,
-        ids,
-        by.actor,
-        by.reason ?? null
-      ])
+      const changed = yield* changes(
+        "cancel",
+        `select * from ${ledger}.task_cancel($1::text, $2::uuid[], $3::text, $4::text)`,
+        [namespace, ids, by.actor, by.reason ?? null]
+      )
       const asked = new Set<string>(ids)
       yield* Metric.update(Metrics.tasksCancelled, changed.length)
       return changed
@@ -42,7 +42,7 @@ const make = (node: NodeName) =>
     const takeOver = Effect.fnUntraced(function* (instance: { readonly agentId: AgentId; readonly index: number }) {
       const rows = yield* refusedIsDefect(
         commit<{ readonly epoch: number; readonly changes: ReadonlyArray<TaskRows.ChangeRow> }>("take_over", () =>
-          sql.unsafe("select * from instance_take_over($1::uuid, $2::int, $3::text)", [
+          sql.unsafe(`select * from ${ledger}.instance_take_over($1::uuid, $2::int, $3::text)`, [
             instance.agentId,
             instance.index,
             node
@@ -58,17 +58,23 @@ const make = (node: NodeName) =>
       return { epoch: taken.epoch, requeued, failed }
     })
     const queueDue = Effect.fnUntraced(function* (limit: number) {
-      const changed = yield* changes("queue_due", "select * from tasks_queue_due($1::int, $2::text)", [limit, actor])
+      const changed = yield* changes("queue_due", `select * from ${ledger}.tasks_queue_due($1::int, $2::text)`, [
+        limit,
+        actor
+      ])
       return changed.length
     })
 
     const resume = Effect.fnUntraced(function* (limit: number) {
-      const changed = yield* changes("resume", "select * from dependencies_resume($1::int)", [limit])
+      const changed = yield* changes("resume", `select * from ${ledger}.dependencies_resume($1::int)`, [limit])
       return changed.length
     })
 
     const expire = Effect.fnUntraced(function* (limit: number) {
-      const changed = yield* changes("expire", "select * from tasks_expire($1::int, $2::text)", [limit, actor])
+      const changed = yield* changes("expire", `select * from ${ledger}.tasks_expire($1::int, $2::text)`, [
+        limit,
+        actor
+      ])
       const expired = changed.filter((change) => change.status === "timeout")
       return {
         ended: expired.length,
@@ -84,7 +90,7 @@ const make = (node: NodeName) =>
     ) {
       const changed = yield* changes(
         "assign",
-        "select * from tasks_assign($1::text, $2::text, $3::uuid, $4::int, $5::text)",
+        `select * from ${ledger}.tasks_assign($1::text, $2::text, $3::uuid, $4::int, $5::text)`,
         [waiting.namespace, waiting.type, waiting.agentId, limit, actor]
       )
       return changed.length
@@ -168,7 +174,7 @@ const make = (node: NodeName) =>
           [namespace, refs.map((ref) => ref.id)]
         ),
       withoutAgent: (after, limit) =>
-        rowsOf("without_agent", "select * from types_without_agent($1::text, $2::text, $3::int)", [
+        rowsOf("without_agent", `select * from ${ledger}.types_without_agent($1::text, $2::text, $3::int)`, [
           after?.namespace ?? "",
           after?.type ?? "",
           limit
@@ -189,7 +195,7 @@ const make = (node: NodeName) =>
         Effect.map(
           rowsOf<{ readonly agents_with_work: AgentId }>(
             "agents_with_work",
-            "select * from agents_with_work($1::int)",
+            `select * from ${ledger}.agents_with_work($1::int)`,
             [limit]
           ),
           (rows) => rows.map((row) => row.agents_with_work)

@@ -9,6 +9,7 @@ import type { TaskId } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { TaskProgress } from "../../protocol/Task.ts"
 import type { Committing, StatementRefused } from "./Committing.ts"
+import { ledger } from "./LedgerFunctions.ts"
 import { messageOf } from "./Postgres.ts"
 import * as TaskRows from "./TaskRows.ts"
 
@@ -37,7 +38,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
         readonly at: Date
         readonly child: TaskRows.ChangeRow | null
       }>("settle", (again) =>
-        sql.unsafe("select * from task_settle($1::json, $2::json, $3::text, $4::boolean)", [
+        sql.unsafe(`select * from ${ledger}.task_settle($1::json, $2::json, $3::text, $4::boolean)`, [
           JSON.stringify(slots),
           JSON.stringify(rows),
           actor,
@@ -101,7 +102,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
         rows.sort((left, right) => (left.id < right.id ? -1 : 1))
         const answers = yield* commit<{ readonly id: TaskId; readonly number: number; readonly at: Date }>(
           "progress",
-          () => sql.unsafe("select * from task_progress($1::json, $2::text)", [JSON.stringify(rows), actor])
+          () => sql.unsafe(`select * from ${ledger}.task_progress($1::json, $2::text)`, [JSON.stringify(rows), actor])
         )
         const numbers = new Map(answers.map((row) => [row.id, row] as const))
         const events: Array<Event> = []
