@@ -114,14 +114,15 @@ export class AgentDirectory extends Context.Service<
         Effect.forkScoped
       )
 
-      const find = Effect.fnUntraced(function* (namespace: Namespace, ref: AgentRef) {
-        const id = names.get(nameKey(namespace, ref)) ?? Option.getOrUndefined(decodeAgentId(ref))
-        const known = id === undefined ? undefined : agents.get(id)
-        if (known !== undefined && known.namespace === namespace) return known
-        const stored = yield* store.find(namespace, ref)
-        if (stored !== undefined) learn(stored)
-        return stored
-      })
+      const find = (namespace: Namespace, ref: AgentRef) =>
+        Effect.suspend(() => {
+          const id = names.get(nameKey(namespace, ref)) ?? Option.getOrUndefined(decodeAgentId(ref))
+          const known = id === undefined ? undefined : agents.get(id)
+          if (known !== undefined && known.namespace === namespace) return Effect.succeed(known)
+          return Effect.tap(store.find(namespace, ref), (stored) =>
+            Effect.sync(() => stored !== undefined && learn(stored))
+          )
+        })
 
       const forType = Effect.fnUntraced(function* (namespace: Namespace, type: string) {
         const ids = byType.get(`${namespace}/${Routing.typeName(type)}`)

@@ -6,7 +6,7 @@
  * It decides what becomes of a command (`Admission`, `Routing`, `TaskGraph`) and says so in the submitter's words. A
  * command whose idempotency key was used before is answered as it was then, whatever has changed since.
  */
-import { Clock, Context, Duration, Effect, Layer, Metric, Result } from "effect"
+import { Clock, Context, Duration, Effect, identity, Layer, Metric, Result } from "effect"
 import { Digest } from "effect/crypto"
 import { GraphId, type Namespace, TaskId } from "../protocol/Ids.ts"
 import * as Limits from "../protocol/Limits.ts"
@@ -36,13 +36,18 @@ import { UuidV7 } from "./UuidV7.ts"
 export class Scheduler extends Context.Service<
   Scheduler,
   {
+    /** Routes and accepts one command. Answers after COMMIT. `retryOf` links a task to the ended one that it repeats. */
+    readonly submitOne: (
+      command: SubmitTask,
+      retryOf?: TaskId
+    ) => Effect.Effect<AcceptedTask, Refusal | Overloaded | Unavailable, Principal>
     /**
      * Routes and accepts commands; each has its own outcome, in order. With `atomic` the first refusal undoes all and
-     * is the outcome of every command. Answers after COMMIT. `retryOf` links a task to the ended one that it repeats.
+     * is the outcome of every command. Answers after COMMIT.
      */
     readonly submit: (
       commands: ReadonlyArray<SubmitTask>,
-      options?: { readonly atomic?: boolean; readonly retryOf?: TaskId }
+      options?: { readonly atomic?: boolean }
     ) => Effect.Effect<ReadonlyArray<Result.Result<AcceptedTask, Refusal>>, Overloaded | Unavailable, Principal>
     readonly submitGraph: (
       command: SubmitGraph
@@ -66,22 +71,29 @@ export class Scheduler extends Context.Service<
             ? directory.forType(namespace, command.type)
             : Effect.succeed(undefined)
 
-      const route = Effect.fnUntraced(function* (command: SubmitTask, origin: Origin) {
-        const agent = yield* Effect.mapError(agentFor(origin.principal.namespace, command), unavailable)
-        const admitted = admit(command, agent, origin, clock.currentTimeMillisUnsafe())
-        if (Result.isFailure(admitted) || command.idempotency_key === undefined) return admitted
-        const { order, task } = admitted.success
-        return Result.succeed({ order, task: { ...task, idempotency: yield* idempotencyOf(command) } })
-      })
+      const route = (command: SubmitTask, origin: Origin) =>
+        Effect.mapError(agentFor(origin.principal.namespace, command), unavailable).pipe(
+          Effect.map((agent) => admit(command, agent, origin, clock.currentTimeMillisUnsafe())),
+          command.idempotency_key === undefined ? identity : Effect.flatMap(withIdempotency(command))
+        )
 
-      /** A command on its way: routed, or answered without being stored. */
-      const routeOrAnswer = Effect.fnUntraced(function* (command: SubmitTask, origin: Origin) {
-        const routed = yield* route(command, origin)
-        if (Result.isSuccess(routed)) return { routed: routed.success }
-        // What was accepted once is answered again, though by now it would be refused: its deadline, its agent.
-        const earlier = yield* earlierOf(origin.principal.namespace, command)
-        return { answer: earlier === undefined ? Result.fail(routed.failure) : repeated(earlier, command, origin) }
-      })
+      const withIdempotency =
+        (command: SubmitTask) =>
+        (admitted: Result.Result<Routed, Refusal>): Effect.Effect<Result.Result<Routed, Refusal>> =>
+          Result.isFailure(admitted)
+            ? Effect.succeed(admitted)
+            : Effect.map(idempotencyOf(command), (idempotency) =>
+                Result.succeed({ ...admitted.success, task: { ...admitted.success.task, idempotency } })
+              )
+
+      const routeOrAnswer = (command: SubmitTask, origin: Origin) =>
+        Effect.flatMap(route(command, origin), (routed): Effect.Effect<OnItsWay, Unavailable> => {
+          if (Result.isSuccess(routed)) return Effect.succeed({ routed: routed.success })
+          // What was accepted once is answered again, though by now it would be refused: its deadline, its agent.
+          return Effect.map(earlierOf(origin.principal.namespace, command), (earlier) => ({
+            answer: earlier === undefined ? Result.fail(routed.failure) : repeated(earlier, command, origin)
+          }))
+        })
 
       const earlierOf = (namespace: Namespace, command: SubmitTask | SubmitGraph) =>
         command.idempotency_key === undefined
@@ -111,12 +123,24 @@ export class Scheduler extends Context.Service<
       const refused = <E extends { readonly _tag: string }>(problem: E) =>
         Metric.update(Metrics.submissionsRefused({ reason: problem._tag }), 1)
 
+      const submitOne: Scheduler["Service"]["submitOne"] = Effect.fnUntraced(function* (command, retryOf) {
+        const principal = yield* Principal
+        const trace = yield* currentTraceparent
+        const origin = { id: newTaskId(ids), principal, trace, retryOf, graph: undefined }
+        const { answer, routed } = yield* routeOrAnswer(command, origin)
+        if (routed === undefined) return yield* Effect.fromResult(answer)
+        const [outcome] = yield* measured(trace, accept([routed]))
+        return yield* Effect.fromResult(
+          (outcome === undefined ? undefined : answerOf(routed, outcome)) ?? Result.fail(unanswered)
+        )
+      }, Effect.tapError(refused))
+
       const submit: Scheduler["Service"]["submit"] = Effect.fnUntraced(function* (commands, options) {
         const atomic = options?.atomic === true
         const principal = yield* Principal
         const trace = yield* currentTraceparent
         const routes = yield* Effect.forEach(commands, (command) =>
-          routeOrAnswer(command, { id: newTaskId(ids), principal, trace, retryOf: options?.retryOf, graph: undefined })
+          routeOrAnswer(command, { id: newTaskId(ids), principal, trace, retryOf: undefined, graph: undefined })
         )
         const refusal = atomic ? firstRefusal(routes.map(({ answer }) => answer)) : undefined
         if (refusal !== undefined) {
@@ -136,7 +160,7 @@ export class Scheduler extends Context.Service<
           yield* refused(undone)
           return commands.map(() => Result.fail(undone))
         }
-        const told = answers.map((answer) => answer ?? Result.fail(invalidField("", "was not answered")))
+        const told = answers.map((answer) => answer ?? Result.fail(unanswered))
         for (const answer of told) if (Result.isFailure(answer)) yield* refused(answer.failure)
         return told
       }, Effect.tapError(refused))
@@ -210,10 +234,17 @@ export class Scheduler extends Context.Service<
         return Result.succeed(all)
       })
 
-      return Scheduler.of({ submit, submitGraph })
+      return Scheduler.of({ submitOne, submit, submitGraph })
     })
   )
 }
+
+/** A command on its way: routed, or answered without being stored. */
+type OnItsWay =
+  | { readonly routed: Routed; readonly answer?: undefined }
+  | { readonly routed?: undefined; readonly answer: Result.Result<AcceptedTask, Refusal> }
+
+const unanswered = invalidField("", "was not answered")
 
 const newTaskId = (ids: UuidV7["Service"]) => TaskId.make(ids.next(), { disableChecks: true })
 

@@ -32,6 +32,8 @@ interface Entry<A> {
   readonly answer: Deferred.Deferred<Verified<A>, Unauthenticated | Unavailable>
   /** Until the answer is there, it is waited for however long that takes. */
   untilNanos: bigint | undefined
+  /** The answer, once it is there and good. */
+  grant: A | undefined
 }
 
 export interface VerifiedKeys<A> {
@@ -57,14 +59,14 @@ export const make = Effect.fnUntraced(function* <A>(
         entries.delete(name)
         if (known.untilNanos === undefined || clock.monotonicTimeNanosUnsafe() < known.untilNanos) {
           entries.set(name, known)
-          return Effect.map(Deferred.await(known.answer), ({ grant }) => grant)
+          return known.grant === undefined ? granted(known) : Effect.succeed(known.grant)
         }
       }
       return question(name, proof)
     })
 
   const question = (name: string, proof: KeyProof) => {
-    const entry: Entry<A> = { answer: Deferred.makeUnsafe(), untilNanos: undefined }
+    const entry: Entry<A> = { answer: Deferred.makeUnsafe(), untilNanos: undefined, grant: undefined }
     entries.set(name, entry)
     if (entries.size > entriesMax) {
       const [oldest = name] = entries.keys()
@@ -76,6 +78,7 @@ export const make = Effect.fnUntraced(function* <A>(
       Effect.onExit((exit) =>
         Effect.sync(() => {
           const millis = holdsFor(exit)
+          if (Exit.isSuccess(exit)) entry.grant = exit.value.grant
           if (millis > 0) entry.untilNanos = askedNanos + BigInt(Math.floor(millis)) * 1_000_000n
           else if (entries.get(name) === entry) entries.delete(name)
           Deferred.doneUnsafe(entry.answer, exit)
@@ -83,11 +86,10 @@ export const make = Effect.fnUntraced(function* <A>(
       ),
       Effect.forkIn(scope)
     )
-    return Effect.andThen(
-      asking,
-      Effect.map(Deferred.await(entry.answer), ({ grant }) => grant)
-    )
+    return Effect.andThen(asking, granted(entry))
   }
+
+  const granted = (entry: Entry<A>) => Effect.map(Deferred.await(entry.answer), ({ grant }) => grant)
 
   const holdsFor = (exit: Exit.Exit<Verified<A>, Unauthenticated | Unavailable>): number => {
     if (Exit.isSuccess(exit)) return Math.min(rememberMillis, exit.value.remainingMillis)

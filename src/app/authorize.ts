@@ -6,11 +6,12 @@ import { type Permission, Principal } from "../../protocol/Permission.ts"
 import { Forbidden } from "../../protocol/Problem.ts"
 
 /** The principal, if it has all of these permissions; else `Forbidden` with the first that is missing. */
-export const authorize = Effect.fnUntraced(function* (...needed: ReadonlyArray<Permission>) {
-  const principal = yield* Principal
-  const missing = needed.find((permission) => !principal.permissions.has(permission))
-  return missing === undefined ? principal : yield* forbidden(missing)
-})
+export const authorize = (...needed: ReadonlyArray<Permission>) =>
+  // Every command comes through here, the hot ones too: no generator.
+  Principal.use((principal) => {
+    const missing = needed.find((permission) => !principal.permissions.has(permission))
+    return missing === undefined ? Effect.succeed(principal) : Effect.fail(forbidden(missing))
+  })
 
 export const forbidden = (permission: Permission) =>
   new Forbidden({ permission, detail: `This needs the permission ${permission}, which the key does not have.` })

@@ -25,6 +25,20 @@ interface AcceptRow {
   readonly agent_id: AgentId | null
 }
 
+/** A row of `task_accept_simple`. */
+interface StoredRow {
+  readonly id: string
+  readonly status: TaskStatus
+  readonly waiting_for: WaitingFor | null
+  readonly at: Date
+}
+
+/** A stored row as the whole statement answers for it. Rows come in the order of the tasks, though nothing promises it. */
+const acceptedRow = (row: StoredRow, tasks: ReadonlyArray<NewTask>, index: number): AcceptRow => {
+  const ordinal = tasks[index]?.id === row.id ? index : tasks.findIndex(({ id }) => id === row.id)
+  return { ...row, ordinal, outcome: "accepted", same: null, name: null, type: null, agent_id: null }
+}
+
 export const make = Effect.fnUntraced(function* (committing: Committing) {
   const { commit, limits, publish, rowsOf, sql } = committing
 
@@ -48,23 +62,23 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
               fingerprint: options.graph.idempotency?.fingerprint
             })
       yield* Metric.update(Metrics.ledgerBatchSize({ operation: "accept" }), tasks.length)
-      const answers = yield* commit<AcceptRow>(
+      const whole = sql.unsafe<AcceptRow>(
+        `select * from ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean)`,
+        [rows, edges, graph, options.atomic]
+      )
+      const simple = sql.unsafe<StoredRow>(`select * from ${ledger}.task_accept_simple($1::json)`, [rows])
+      const answers = yield* commit<AcceptRow | StoredRow>(
         "accept",
-        () =>
-          sql.unsafe(`select * from ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean, $5::boolean)`, [
-            rows,
-            edges,
-            graph,
-            options.atomic,
-            options.simple
-          ]),
+        // What an unknown commit may have stored, only the whole statement answers for.
+        (again) => (options.simple && !again ? simple : whole),
         // A large graph takes Postgres its time: a second for 10,000 tasks, two for 64 MiB.
         Duration.sum(limits.patience, Duration.millis(tasks.length + (rows.length + edges.length) / 8_192))
       )
       return yield* acceptOutcomes(tasks, answers)
     })
 
-  const acceptOutcomes = (tasks: ReadonlyArray<NewTask>, answers: ReadonlyArray<AcceptRow>) => {
+  const acceptOutcomes = (tasks: ReadonlyArray<NewTask>, rows: ReadonlyArray<AcceptRow | StoredRow>) => {
+    const answers = rows.map((row, index) => ("ordinal" in row ? row : acceptedRow(row, tasks, index)))
     const outcomes: Array<AcceptOutcome> = []
     const events: Array<Event> = []
     let graphAnswer: Existing | undefined
@@ -108,7 +122,10 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
   }
 
   const isSimple = (task: NewTask) =>
-    task.dependencies.length === 0 && task.parentId === undefined && task.idempotency === undefined
+    task.dependencies.length === 0 &&
+    task.parentId === undefined &&
+    task.graphId === undefined &&
+    task.idempotency === undefined
 
   /** One transaction; when it is refused for a mistake in one task, halves, until only that one is refused. */
   const acceptEach = (tasks: ReadonlyArray<NewTask>): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> =>

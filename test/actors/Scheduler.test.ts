@@ -350,9 +350,9 @@ layer(accepting.pipe(Layer.provideMerge(world)), { excludeTestServices: true, ti
         const agentId = yield* agent()
         const [first] = accepted(yield* answers([command(agentId)]))
         if (first === undefined) return
-        const [second] = accepted(yield* scheduler.submit([command(agentId)], { retryOf: first }))
-        expect(yield* sql`select retry_of from tasks where id = ${second}`).toEqual([{ retry_of: first }])
-        expect(yield* eventTypes(second ?? "")).toEqual(["TaskCreated"])
+        const second = yield* scheduler.submitOne(command(agentId), first)
+        expect(yield* sql`select retry_of from tasks where id = ${second.id}`).toEqual([{ retry_of: first }])
+        expect(yield* eventTypes(second.id)).toEqual(["TaskCreated"])
       })
     )
 
