@@ -10,6 +10,7 @@ import { Context, Deferred, Effect, Queue } from "effect"
 import * as Metrics from "../protocol/Metrics.ts"
 import { Overloaded, type Unavailable } from "../protocol/Problem.ts"
 import { type Routed, unavailable } from "./Admission.ts"
+import * as CommitTurns from "./CommitTurns.ts"
 import { Dispatcher } from "./Dispatcher.ts"
 import { type AcceptOutcome, Ledger, type NewGraph } from "./ports/Ledger.ts"
 
@@ -18,7 +19,7 @@ export const SchedulerLimits = Context.Reference<{
   readonly mailboxTasks: number
   /** Tasks of one transaction; one with many dependencies or a large payload counts as several. */
   readonly commitTasks: number
-  /** Transactions in flight. */
+  /** Most transactions in flight; those beyond the first begin full. */
   readonly commits: number
 }>("datamcp/actors/SchedulerLimits", {
   defaultValue: () => ({ mailboxTasks: 20_000, commitTasks: 500, commits: 2 })
@@ -41,7 +42,10 @@ export const make = Effect.gen(function* () {
   const mailbox = yield* Queue.unbounded<Portion>()
   const unanswered = new Set<Portion>()
   let waitingTasks = 0
+  /** Of what is in the mailbox. */
+  let waitingWeight = 0
   let closed = false
+  const turns = CommitTurns.make({ lanes: limits.commits, isFull: () => waitingWeight >= limits.commitTasks })
   yield* Metrics.gaugeReads(Metrics.schedulerMailboxDepth, () => waitingTasks)
 
   const answer = (portion: Portion, outcomes: Effect.Effect<Outcomes, Unavailable>) => {
@@ -59,7 +63,9 @@ export const make = Effect.gen(function* () {
 
   const gather = Effect.gen(function* () {
     const portions = [yield* Queue.take(mailbox)]
+    // Whoever else became ready in the same turn of the event loop comes along.
     yield* Effect.yieldNow
+    yield* turns.begin
     let weight = portions[0]?.weight ?? 0
     while (weight < limits.commitTasks) {
       const next = Queue.takeUnsafe(mailbox)
@@ -68,6 +74,7 @@ export const make = Effect.gen(function* () {
       weight += next.value.weight
     }
     for (const { routed } of portions) waitingTasks -= routed.length
+    waitingWeight -= weight
     return portions
   })
 
@@ -110,13 +117,17 @@ export const make = Effect.gen(function* () {
       })
     )
 
-  const turn = Effect.flatMap(gather, (portions) => {
+  const commitAll = (portions: ReadonlyArray<Portion>) => {
     const linked = portions.filter(isLinked)
     return linked.length === 0
       ? commit(portions)
       : Effect.andThen(commit(portions.filter((portion) => !isLinked(portion))), commit(linked))
-  })
-  yield* Effect.replicateEffect(Effect.forkScoped(Effect.forever(turn)), limits.commits, { discard: true })
+  }
+  yield* gather.pipe(
+    Effect.flatMap((portions) => Effect.forkScoped(Effect.ensuring(commitAll(portions), Effect.sync(turns.end)))),
+    Effect.forever,
+    Effect.forkScoped
+  )
 
   const overloaded = (tasks: number) =>
     waitingTasks + tasks <= limits.mailboxTasks
@@ -130,7 +141,9 @@ export const make = Effect.gen(function* () {
     if (closed) return Effect.fail(unavailable())
     const portion: Portion = { routed, weight: weightOf(routed), outcomes: Deferred.makeUnsafe() }
     unanswered.add(portion)
+    waitingWeight += portion.weight
     Queue.offerUnsafe(mailbox, portion)
+    turns.grown()
     return Deferred.await(portion.outcomes)
   }
 

@@ -1,11 +1,12 @@
 /**
- * Groups single requests into batches without timers: while as many batches are in flight as there are workers, the
- * next one gathers; when one is free it takes what is there at once. One fsync then serves many callers.
+ * Groups single requests into batches without timers: while one is in flight the next one gathers, and goes as soon as the
+ * first has ended or it is full. One fsync then serves many callers.
  *
  * Invariant: each request is answered exactly once, after its batch was; a batch that is refused for a mistake in one
  * of its requests is halved until only that request is refused. It must not reorder requests of one batch.
  */
 import { Deferred, Effect, Queue, type Scope } from "effect"
+import * as CommitTurns from "../../actors/CommitTurns.ts"
 
 export interface BatcherOptions<A, B, E> {
   /** Most requests of one batch. */
@@ -13,8 +14,8 @@ export interface BatcherOptions<A, B, E> {
   /** Most bytes of one batch, as `bytesOf` counts them; a larger request goes alone. */
   readonly bytesMax: number
   readonly bytesOf: (request: A) => number
-  /** Batches in flight at a time. */
-  readonly workers: number
+  /** Most batches in flight at a time; those beyond the first begin full. */
+  readonly lanes: number
   /** Requests that may wait; more suspend their callers. */
   readonly waitingMax: number
   /** Answers a batch, in the order of its requests. */
@@ -38,7 +39,13 @@ export const make = <A, B, E>(
     const waiting = yield* Queue.bounded<Waiting<A, B, E>>(options.waitingMax)
     const unanswered = new Set<Waiting<A, B, E>>()
     let closed = false
-    // Before the workers are forked, so that it runs after they have ended.
+    let waitingRows = 0
+    let waitingBytes = 0
+    const turns = CommitTurns.make({
+      lanes: options.lanes,
+      isFull: () => waitingRows >= options.rowsMax || waitingBytes >= options.bytesMax
+    })
+    // Before the loop is forked, so that it runs after all batches have ended.
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
         closed = true
@@ -79,10 +86,11 @@ export const make = <A, B, E>(
         })
       )
 
-    /** The first request is waited for; whoever else became ready in the same turn of the event loop comes along. */
+    /** The first request is waited for; whoever else is there once a transaction may begin comes along. */
     const gather = Effect.gen(function* () {
       const first = yield* Queue.take(waiting)
       yield* Effect.yieldNow
+      yield* turns.begin
       const batch = [first]
       let bytes = options.bytesOf(first.request)
       while (batch.length < options.rowsMax && bytes < options.bytesMax) {
@@ -91,27 +99,40 @@ export const make = <A, B, E>(
         batch.push(next.value)
         bytes += options.bytesOf(next.value.request)
       }
+      waitingRows -= batch.length
+      waitingBytes -= bytes
       return batch
     })
 
-    yield* Effect.replicateEffect(
-      Effect.forkScoped(
-        Effect.forever(Effect.flatMap(gather, (batch) => Effect.andThen(options.onBatch(batch.length), answer(batch))))
+    yield* gather.pipe(
+      Effect.flatMap((batch) =>
+        Effect.andThen(options.onBatch(batch.length), answer(batch)).pipe(
+          Effect.ensuring(Effect.sync(turns.end)),
+          Effect.forkScoped
+        )
       ),
-      options.workers,
-      {
-        discard: true
-      }
+      Effect.forever,
+      Effect.forkScoped
     )
+
+    const entered = (request: A) => {
+      waitingRows++
+      waitingBytes += options.bytesOf(request)
+      turns.grown()
+    }
 
     return (request) =>
       Effect.suspend(() => {
         if (closed) return Effect.interrupt
         const entry: Waiting<A, B, E> = { request, answer: Deferred.makeUnsafe() }
         unanswered.add(entry)
-        if (Queue.offerUnsafe(waiting, entry)) return Deferred.await(entry.answer)
+        if (Queue.offerUnsafe(waiting, entry)) {
+          entered(request)
+          return Deferred.await(entry.answer)
+        }
         return Queue.offer(waiting, entry).pipe(
           Effect.onInterrupt(() => Effect.sync(() => unanswered.delete(entry))),
+          Effect.andThen(Effect.sync(() => entered(request))),
           Effect.andThen(Deferred.await(entry.answer))
         )
       })

@@ -23,8 +23,8 @@ export const LedgerLimits = Context.Reference<{
   readonly rowsMax: number
   /** Most bytes of one transaction. */
   readonly bytesMax: number
-  /** Transactions in flight per kind of change. */
-  readonly workers: number
+  /** Most transactions in flight per kind of change; those beyond the first begin full. */
+  readonly lanes: number
   /** Changes of one kind that may wait; more suspend their callers. */
   readonly waitingMax: number
   /** Tasks that wait in `ready`; older ones give way and are found by the reconciler. */
@@ -39,7 +39,7 @@ export const LedgerLimits = Context.Reference<{
   defaultValue: () => ({
     rowsMax: 500,
     bytesMax: 4 * 1024 * 1024,
-    workers: 2,
+    lanes: 2,
     waitingMax: 20_000,
     readyMax: 20_000,
     patience: Duration.seconds(2),
@@ -202,7 +202,7 @@ export const make = (node: NodeName) =>
       Batcher.make<A, B, E>({
         rowsMax: limits.rowsMax,
         bytesMax: limits.bytesMax,
-        workers: limits.workers,
+        lanes: limits.lanes,
         waitingMax: limits.waitingMax,
         bytesOf,
         flush,

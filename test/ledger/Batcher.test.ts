@@ -6,7 +6,7 @@ import * as Batcher from "../../src/ledger/Batcher.ts"
 const options = {
   rowsMax: 10,
   bytesMax: 1_000,
-  workers: 1,
+  lanes: 1,
   waitingMax: 1_000,
   bytesOf: (request: number) => request,
   onBatch: () => Effect.void,
@@ -47,6 +47,23 @@ describe("a batcher", () => {
       expect(yield* Fiber.join(first)).toBe(2)
       expect(yield* Effect.forEach(others, Fiber.join)).toEqual([4, 6, 8])
       expect(batches).toEqual([[1], [2, 3, 4]])
+    })
+  )
+
+  it.effect("begins another while one is under way only when it is full, and no more than its lanes", () =>
+    Effect.gen(function* () {
+      const { batches, gate, submit } = yield* gated({ lanes: 2, rowsMax: 3 })
+      const send = (...requests: ReadonlyArray<number>) =>
+        Effect.forEach(requests, (request) => Effect.forkChild(submit(request))).pipe(Effect.tap(() => settled))
+      const fibers = [...(yield* send(1)), ...(yield* send(2, 3))]
+      expect(batches).toEqual([[1]])
+      fibers.push(...(yield* send(4)))
+      expect(batches).toEqual([[1], [2, 3, 4]])
+      fibers.push(...(yield* send(5, 6, 7, 8)))
+      expect(batches).toEqual([[1], [2, 3, 4]])
+      yield* gate.open
+      expect(yield* Effect.forEach(fibers, Fiber.join)).toEqual([2, 4, 6, 8, 10, 12, 14, 16])
+      expect(batches).toEqual([[1], [2, 3, 4], [5, 6, 7], [8]])
     })
   )
 
