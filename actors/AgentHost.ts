@@ -13,6 +13,7 @@ import type { AgentId } from "../protocol/Ids.ts"
 import * as Metrics from "../protocol/Metrics.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
 import type { BehaviourServices, Behaviours } from "./Behaviour.ts"
+import { Dispatcher } from "./Dispatcher.ts"
 import * as Instance from "./Instance.ts"
 import { type AgentRecord, AgentStore } from "./ports/AgentStore.ts"
 import { Bus } from "./ports/Bus.ts"
@@ -46,6 +47,8 @@ interface Hosted {
   readonly index: number
   /** Undefined while it is taking over or opening. */
   handle: Instance.InstanceHandle | undefined
+  /** Ends its being asked first for orders of this node. */
+  away: () => void
   /** Set when the present run was told to stop. */
   leaving: boolean
   /** Set when there was work while nobody could be told. */
@@ -65,6 +68,7 @@ export class AgentHost extends Context.Service<
     AgentHost,
     Effect.gen(function* () {
       const bus = yield* Bus
+      const dispatcher = yield* Dispatcher
       const ledger = yield* Ledger
       const placement = yield* Placement
       const directory = yield* AgentDirectory
@@ -90,12 +94,14 @@ export class AgentHost extends Context.Service<
               ledger.takeOver({ agentId: entry.agentId, index: entry.index })
             )
             if (entry.leaving) return { _tag: "Stopped" } as const
+            yield* Effect.addFinalizer(() => Effect.sync(() => entry.away()))
             const end = yield* Instance.run({
               agent,
               index: entry.index,
               epoch,
               onStarted: (handle) => {
                 entry.handle = handle
+                entry.away = dispatcher.askFirst(entry.agentId, handle.take)
                 // The definition may have changed while it opened.
                 const latest = directory.byId(entry.agentId)
                 if (entry.leaving || latest === undefined) handle.stop(Duration.zero)
@@ -178,7 +184,14 @@ export class AgentHost extends Context.Service<
 
       const start = (agent: AgentRecord, index: number) => {
         const key = keyOf(agent.id, index)
-        const entry: Hosted = { agentId: agent.id, index, handle: undefined, leaving: false, woken: false }
+        const entry: Hosted = {
+          agentId: agent.id,
+          index,
+          handle: undefined,
+          away: () => {},
+          leaving: false,
+          woken: false
+        }
         hosted.set(key, entry)
         fork(
           supervise(entry).pipe(

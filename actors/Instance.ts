@@ -39,6 +39,8 @@ export const InstanceLimits = Context.Reference<{
   readonly claimTasks: number
   /** Most unacknowledged messages of one lane. */
   readonly prefetchMessages: number
+  /** Most orders on their way over the bus that are remembered so that none overtakes them. */
+  readonly onTheirWayMax: number
   /** Most orders of one lane in one look into the ledger. */
   readonly backlogTasks: number
   /** Least time between two looks into the ledger for work that no message told of. */
@@ -54,6 +56,7 @@ export const InstanceLimits = Context.Reference<{
     idleAfter: Duration.seconds(30),
     claimTasks: 250,
     prefetchMessages: 256,
+    onTheirWayMax: 10_000,
     backlogTasks: 250,
     backlogEvery: Duration.seconds(2),
     progressEvery: Duration.millis(100),
@@ -75,6 +78,11 @@ export type InstanceEnd =
 /** What others may tell a running instance. All of it is synchronous and may be said at any time. */
 export interface InstanceHandle {
   readonly slot: Slot
+  /**
+   * Takes an order that this node dispatches, without the bus, if this is the agent's only instance, has a slot for it, and
+   * would let it overtake none that is on its way over the bus. False: it goes there.
+   */
+  readonly take: (order: TaskOrder) => boolean
   /** There is work in these lanes; none named: somewhere. */
   readonly wake: (lanes: ReadonlyArray<TaskPriority>) => void
   /** These tasks were ended from outside: interrupt them and record nothing. */
@@ -141,6 +149,8 @@ export const run = Effect.fnUntraced(function* (input: {
   const lanes = Lanes.make<Held>()
   const claiming = new Map<TaskId, Claiming>()
   const running = new Map<TaskId, Running>()
+  /** Orders of this node that it did not take and that have not arrived: none may overtake them (G5). */
+  const onTheirWay = new Set<TaskId>()
   const deliveries = new Set<Delivery>()
   const consumers = new Map<TaskPriority, Fiber.Fiber<void>>()
   const reports = ProgressReports.make({ ledger, slot, every: limits.progressEvery, fork })
@@ -157,6 +167,8 @@ export const run = Effect.fnUntraced(function* (input: {
   let lastLook = Number.NEGATIVE_INFINITY
   /** The ledger is known or likely to have more than messages told: look as soon as there is room. */
   let backlogWanted = true
+  /** A look is under way. */
+  let looking = false
   /** Somebody says that there is work: look soon, even behind lanes that are never empty. */
   let woken = false
   let crashes = noCrashes
@@ -174,7 +186,21 @@ export const run = Effect.fnUntraced(function* (input: {
 
   // --- arrival
 
+  const take = (order: TaskOrder): boolean => {
+    if (intake !== "open" || generations.current().agent.desiredInstances !== 1) return false
+    const mayOvertake = onTheirWay.size > 0 || backlogWanted || woken || looking
+    if (mayOvertake || free() <= lanes.size()) {
+      if (onTheirWay.size < limits.onTheirWayMax) onTheirWay.add(order.id)
+      return false
+    }
+    hold(order, nothingToDecide)
+    lastActive = now()
+    changed.openUnsafe()
+    return true
+  }
+
   const hold = (order: TaskOrder, decided: () => void) => {
+    onTheirWay.delete(order.id)
     const taken = intake !== "open" || running.has(order.id) || claiming.has(order.id)
     if (taken || !lanes.offer(order.id, order.lane, { order, decided })) decided()
   }
@@ -227,18 +253,28 @@ export const run = Effect.fnUntraced(function* (input: {
   const look = Effect.gen(function* () {
     backlogWanted = woken = false
     lastLook = now()
+    looking = true
+    const before = [...onTheirWay]
     const limit = Math.min(limits.backlogTasks, 2 * concurrency())
     const orders = yield* ledger.backlog(slot.agentId, { limit })
     for (const order of orders) {
       consume(order.lane)
       hold(order, nothingToDecide)
     }
+    // A full answer says that there is more; any other, that nothing is on its way which is not here.
+    if (orders.length < limit) for (const id of before) onTheirWay.delete(id)
     if (orders.length === 0) return
-    // A full answer says that there is more.
     if (orders.length >= limit) backlogWanted = true
     lastActive = now()
     changed.openUnsafe()
-  }).pipe(Effect.catch((error) => Effect.logDebug("the backlog could not be read", error.message)))
+  }).pipe(
+    Effect.catch((error) => Effect.logDebug("the backlog could not be read", error.message)),
+    Effect.ensuring(
+      Effect.sync(() => {
+        looking = false
+      })
+    )
+  )
 
   // --- claim and run
 
@@ -486,6 +522,7 @@ export const run = Effect.fnUntraced(function* (input: {
   consume("normal")
   input.onStarted({
     slot,
+    take,
     interrupt,
     stop,
     reload,

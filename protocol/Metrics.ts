@@ -146,6 +146,10 @@ export const dispatchTasks = counter("datamcp_dispatch_tasks_total", {
   unit: "tasks",
   help: "Tasks carried by published dispatch messages"
 })
+export const dispatchHanded = counter("datamcp_dispatch_handed_total", {
+  unit: "tasks",
+  help: "Tasks handed to the only instance of their agent, which lives on the same node and had a free slot"
+})
 export const dispatchGivenUp = counter("datamcp_dispatch_given_up_total", {
   unit: "messages",
   help: "Dispatch messages never acknowledged by JetStream; the reconciler finds their tasks"

@@ -16,6 +16,8 @@ export class MemoryBusControl extends Context.Service<
     readonly copies: (count: number) => void
     /** Messages that were delivered and not acknowledged. */
     readonly unacknowledged: () => number
+    /** Orders of an agent that came here to be delivered, lost ones too. */
+    readonly dispatched: (agentId: string) => number
   }
 >()("datamcp/test/MemoryBusControl") {}
 
@@ -26,6 +28,7 @@ export const layer = Layer.effectContext(
     const noticeHandlers = new Set<(notice: Notice) => void>()
     const eventHandlers = new Map<string, Set<(events: EventBatch) => void>>()
     const failures = new Set<() => void>()
+    const dispatched = new Map<string, number>()
     let isCut = false
     let copies = 1
     let open = 0
@@ -51,6 +54,7 @@ export const layer = Layer.effectContext(
       connected: () => !isCut,
       dispatch: (orders) =>
         Effect.sync(() => {
+          for (const { agentId } of orders) dispatched.set(agentId, (dispatched.get(agentId) ?? 0) + 1)
           if (isCut) return
           const subjects = new Map<string, Array<TaskOrder>>()
           for (const { agentId, order } of orders) {
@@ -123,7 +127,8 @@ export const layer = Layer.effectContext(
       copies: (count) => {
         copies = count
       },
-      unacknowledged: () => open
+      unacknowledged: () => open,
+      dispatched: (agentId) => dispatched.get(agentId) ?? 0
     })
     return Context.make(Bus, bus).pipe(Context.add(MemoryBusControl, control))
   })
