@@ -194,7 +194,7 @@ export const run = Effect.fnUntraced(function* (input: {
       return false
     }
     hold(order, nothingToDecide)
-    lastActive = now()
+    lastDelivery = lastActive = now()
     changed.openUnsafe()
     return true
   }

@@ -1,10 +1,12 @@
 /**
  * Recorded events on their way to whoever watches: several in one message per namespace and kind, published without
- * waiting, heard through one subscription per namespace that somebody listens to.
+ * waiting, heard through one subscription per namespace that somebody listens to. Who listens on this node is told at once,
+ * and what comes back of it from the server is left unread.
  *
  * Invariant: what waits for the server is bounded, whether it is away or only slow; beyond it events are dropped and
  * counted. Loss and doubling are harmless, because events are numbered and Postgres has them.
  */
+import { headers, nuid } from "@nats-io/transport-node"
 import { Context, Effect, Result, Schema, type Scope } from "effect"
 import { enable } from "effect/schema/SchemaJITCompiler"
 import type { EventBatch } from "../../actors/ports/Bus.ts"
@@ -53,8 +55,12 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], evidence
 
   const drop = () => Metrics.busDropped({ kind: "event" }).updateUnsafe(1, context)
 
+  const origin = headers()
+  const self = nuid.next()
+  origin.set(originHeader, self)
+
   const send = (message: Outgoing) => {
-    if (!nats.publish(message.subject, message.text)) return drop()
+    if (!nats.publish(message.subject, message.text, { headers: origin })) return drop()
     Metrics.busEventsPublished.updateUnsafe(message.events, context)
   }
 
@@ -76,18 +82,26 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], evidence
     Effect.sync(() => {
       const out = nats.connected() ? send : keep
       for (const message of encode(events, limits)) out(message)
+      for (const [namespace, group] of listeners) {
+        const own = events.filter((event) => event.namespace === namespace)
+        if (own.length > 0) tell(group, own)
+      }
     })
+
+  const tell = ({ handlers }: Listeners, events: EventBatch) => {
+    for (const { handle } of handlers) evidence.guard("event", () => handle(events))
+  }
 
   const listeners = new Map<Namespace, Listeners>()
   const listen = (namespace: Namespace): Listeners => {
     const handlers: Listeners["handlers"] = new Set()
     const subscription = nats.connection.subscribe(Subjects.events(namespace), {
-      callback: (error, { data, subject }) => {
-        if (error !== null) return
+      callback: (error, { data, headers: head, subject }) => {
+        if (error !== null || head?.get(originHeader) === self) return
         const { events, reason } = decode(data, namespace)
         if (reason !== undefined) evidence.undecodable({ kind: "event", subject, bytes: data.length, reason })
         if (events.length === 0) return
-        for (const { handle } of handlers) evidence.guard("event", () => handle(events))
+        tell(opened, events)
       }
     })
     const opened = { handlers, close: () => subscription.unsubscribe() }
@@ -115,6 +129,9 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], evidence
 
   return { publish, onEvents } satisfies Events
 })
+
+/** Says which node published a message. */
+const originHeader = "Datamcp-Origin"
 
 interface Listeners {
   readonly handlers: Set<{ readonly handle: (events: EventBatch) => void }>

@@ -3,8 +3,8 @@
 import { expect, layer as sharedLayer } from "@effect/vitest"
 import { jetstreamManager } from "@nats-io/jetstream"
 import { connect } from "@nats-io/transport-node"
-import { Effect, Fiber, Metric } from "effect"
-import { Bus } from "../../actors/ports/Bus.ts"
+import { Context, Effect, Fiber, Layer, Metric } from "effect"
+import { Bus, type EventBatch } from "../../actors/ports/Bus.ts"
 import { type AgentId, Namespace } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { Notice } from "../../protocol/Notice.ts"
@@ -308,6 +308,35 @@ sharedLayer(Fixture.layer, { excludeTestServices: true, timeout: "30 seconds" })
         () => heard.length,
         (count) => count === 40_000
       )
+    })
+  )
+
+  it.effect("tells events to the listeners of every node once: those of its own at once, the others over NATS", () =>
+    Effect.gen(function* () {
+      const { natsUrl } = yield* TestServers
+      const bus = yield* Bus
+      const far = Context.get(yield* Layer.build(Layer.fresh(Fixture.busAt(natsUrl))), Bus)
+      const [here, there]: [Array<number>, Array<number>] = [[], []]
+      const agent = newAgent()
+      const mine = (heard: Array<number>) => (events: EventBatch) =>
+        heard.push(...events.filter(({ aggregate }) => aggregate === agent).map(({ number }) => number))
+      yield* bus.onEvents(namespace, mine(here))
+      yield* far.onEvents(namespace, mine(there))
+      yield* bus.publishEvents(range(300, 1).map((number) => event(agent, number)))
+      expect(here).toEqual(range(300, 1))
+      yield* eventually(
+        "events of another node",
+        () => there.length,
+        (count) => count >= 300
+      )
+      expect(there).toEqual(range(300, 1))
+      yield* far.publishEvents([event(agent, 301)])
+      yield* eventually(
+        "an event from another node",
+        () => here.length,
+        (count) => count > 300
+      )
+      expect(here).toEqual(range(301, 1))
     })
   )
 
