@@ -44,6 +44,7 @@ import * as PostgresLedger from "./ledger/PostgresLedger.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
 import { NatsLink } from "./nats/NatsLink.ts"
 import * as NatsService from "./nats/NatsService.ts"
+import * as IdleMemory from "./observability/IdleMemory.ts"
 import * as Logs from "./observability/Logs.ts"
 import * as ProcessMetrics from "./observability/ProcessMetrics.ts"
 import * as Tracing from "./observability/Tracing.ts"
@@ -69,6 +70,7 @@ const observability = Layer.unwrap(
         sampleRatio: config.sampleRatio
       }),
       ProcessMetrics.layer({ version: manifest.version }),
+      IdleMemory.layer,
       Logs.layer({ level: config.logLevel, format: config.logFormat, fields: { node: config.nodeName } })
     )
   )
