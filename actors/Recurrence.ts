@@ -29,6 +29,8 @@ export interface Spec {
 export interface Recurrence {
   readonly rule: CronRule | EveryRule
   readonly zone: DateTime.TimeZone.Named
+  /** As it was given: `zone` may know it by an older name. */
+  readonly timeZone: string
   readonly startsMillis: number
   readonly endsMillis: number
 }
@@ -58,13 +60,14 @@ export const compile = (spec: Spec, anchorMillis: number): Result.Result<Recurre
   const startsMillis = moment("starts_at", spec.starts_at, Number.NEGATIVE_INFINITY)
   const endsMillis = moment("ends_at", spec.ends_at, Number.POSITIVE_INFINITY)
   if (startsMillis > endsMillis) problems.push({ field: "ends_at", message: "must not lie before starts_at" })
-  const zone = DateTime.zoneMakeNamed(spec.time_zone ?? "UTC")
-  if (Option.isNone(zone)) problems.push({ field: "time_zone", message: `there is no time zone "${spec.time_zone}"` })
+  const timeZone = spec.time_zone ?? "UTC"
+  const zone = DateTime.zoneMakeNamed(timeZone)
+  if (Option.isNone(zone)) problems.push({ field: "time_zone", message: `there is no time zone "${timeZone}"` })
   const rule = ruleOf(spec, Number.isFinite(startsMillis) ? startsMillis : anchorMillis)
   if (Result.isFailure(rule)) problems.push(rule.failure)
   return problems.length > 0 || Option.isNone(zone) || Result.isFailure(rule)
     ? Result.fail(problems)
-    : Result.succeed({ rule: rule.success, zone: zone.value, startsMillis, endsMillis })
+    : Result.succeed({ rule: rule.success, zone: zone.value, timeZone, startsMillis, endsMillis })
 }
 
 const millisOf = (utc: string) => DateTime.toEpochMillis(DateTime.makeUnsafe(utc))

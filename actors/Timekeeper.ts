@@ -29,7 +29,7 @@ export const TimekeeperLimits = Context.Reference<{
   /** Schedules that are fired at a time. */
   readonly concurrency: number
 }>("datamcp/actors/TimekeeperLimits", {
-  defaultValue: () => ({ every: Duration.millis(200), batch: 100, concurrency: 16 })
+  defaultValue: () => ({ every: Duration.millis(200), batch: 100, concurrency: 100 })
 })
 
 /** How long after its beginning a run is still known to be submitted once: an hour less than its key is remembered. */
@@ -41,7 +41,7 @@ const cancelBatchTasks = 500
 export class Timekeeper extends Context.Service<
   Timekeeper,
   {
-    /** One sweep: how many schedules were due. What cannot be done now stays due. */
+    /** One sweep: how many due schedules went on. What cannot be done now stays due. */
     readonly sweep: Effect.Effect<number, { readonly message: string }>
   }
 >()("datamcp/actors/Timekeeper") {
@@ -55,7 +55,7 @@ export class Timekeeper extends Context.Service<
       const bus = yield* Bus
       const { batch, concurrency } = yield* TimekeeperLimits
 
-      const fire = Effect.fnUntraced(function* (schedule: DueSchedule) {
+      const fire = Effect.fnUntraced(function* (schedule: DueSchedule, owner: Owner) {
         const compiled = Recurrence.compile(schedule, schedule.anchorMillis)
         // It was checked when it was stored; zones come and go with versions of their data.
         if (Result.isFailure(compiled)) {
@@ -74,12 +74,12 @@ export class Timekeeper extends Context.Service<
         }
         const decision = Recurrence.decide(recurrence, schedule)
         if (decision._tag === "Miss") return yield* store.leaveOut(schedule, nextAt(schedule, decision.next))
-        return yield* store.settle(schedule, yield* runOrDefect(schedule), following)
+        return yield* store.settle(schedule, yield* runOrDefect(schedule, owner), following)
       })
 
       /** A defect is recorded, so that it cannot keep the schedule from its next run. */
-      const runOrDefect = (schedule: DueSchedule) =>
-        Effect.catchDefect(run(schedule), (defect) =>
+      const runOrDefect = (schedule: DueSchedule, owner: Owner) =>
+        Effect.catchDefect(run(schedule, owner), (defect) =>
           Effect.andThen(
             Effect.logError("a run of a schedule met a defect", defect),
             Effect.map(
@@ -98,8 +98,7 @@ export class Timekeeper extends Context.Service<
           (existing) => (existing === undefined ? undefined : ScheduledRun.madeOf(existing))
         )
 
-      const run = Effect.fnUntraced(function* (schedule: DueSchedule) {
-        const owner = yield* owners.principalOf(schedule.owner, schedule.namespace)
+      const run = Effect.fnUntraced(function* (schedule: DueSchedule, owner: Owner) {
         if (owner === undefined) return refused(`${schedule.owner}, which it runs for, has no rights any more`)
         const needed: ReadonlyArray<Permission> =
           schedule.overlap === "cancel_previous" ? ["task:create", "task:cancel"] : ["task:create"]
@@ -153,18 +152,30 @@ export class Timekeeper extends Context.Service<
         )
       }
 
-      /** What cannot be done now stays due. */
-      const settled = (schedule: DueSchedule) =>
-        fire(schedule).pipe(
-          Effect.catch((error) => Effect.logDebug("a schedule could not be fired now", error)),
-          Effect.catchDefect((defect) => Effect.logError("a schedule could not be settled", defect)),
+      /** Whether it went on. What cannot be done now stays due. */
+      const settled = (schedule: DueSchedule, owner: Owner) =>
+        fire(schedule, owner).pipe(
+          Effect.as(true),
+          Effect.catch((error) => Effect.as(Effect.logDebug("a schedule could not be fired now", error), false)),
+          Effect.catchDefect((defect) => Effect.as(Effect.logError("a schedule could not be settled", defect), false)),
           Effect.annotateLogs({ schedule: schedule.id })
         )
 
+      /** Each owner is asked for once per sweep: one may own all that is due. */
+      const ownersOf = Effect.fnUntraced(function* (due: ReadonlyArray<DueSchedule>) {
+        const found = new Map<string, Owner>()
+        for (const { namespace, owner } of due) {
+          const name = `${namespace}/${owner}`
+          if (!found.has(name)) found.set(name, yield* owners.principalOf(owner, namespace))
+        }
+        return ({ namespace, owner }: DueSchedule) => found.get(`${namespace}/${owner}`)
+      })
+
       const sweep = Effect.gen(function* () {
         const due = yield* store.take(batch)
-        yield* Effect.forEach(due, settled, { concurrency, discard: true })
-        return due.length
+        const ownerOf = yield* ownersOf(due)
+        const all = yield* Effect.forEach(due, (schedule) => settled(schedule, ownerOf(schedule)), { concurrency })
+        return all.filter((wentOn) => wentOn).length
       })
 
       return Timekeeper.of({ sweep })
@@ -181,14 +192,19 @@ export class Timekeeper extends Context.Service<
         "timekeeper",
         timekeeper.sweep.pipe(
           Effect.catchCause((cause) => Effect.as(Effect.logDebug("the timekeeper could not sweep", cause), 0)),
-          Effect.tap((due) => (due > 0 ? Metric.update(Metrics.reconciled({ kind: "schedules" }), due) : Effect.void)),
-          Effect.flatMap((due) => (due >= batch ? Effect.yieldNow : Effect.sleep(every))),
+          Effect.tap((fired) =>
+            fired > 0 ? Metric.update(Metrics.reconciled({ kind: "schedules" }), fired) : Effect.void
+          ),
+          Effect.flatMap((fired) => (fired >= batch ? Effect.yieldNow : Effect.sleep(every))),
           Effect.forever
         )
       )
     })
   )
 }
+
+/** Undefined: nobody any more. */
+type Owner = Principal["Service"] | undefined
 
 const refused = (reason: string): Settlement => ({ _tag: "Refused", reason })
 

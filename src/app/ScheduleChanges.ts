@@ -74,7 +74,6 @@ const checked = (
   }
   return Result.succeed({
     ...definition,
-    time_zone: recurrence.success.zone.id,
     starts_at: inUtc(definition.starts_at),
     ends_at: inUtc(definition.ends_at),
     anchor_at: Recurrence.momentOf(at.anchorMillis),

@@ -9,7 +9,7 @@ import * as Recurrence from "../../actors/Recurrence.ts"
 import * as ScheduledRun from "../../actors/ScheduledRun.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import { UuidV7 } from "../../actors/UuidV7.ts"
-import { GraphId, ScheduleId, type ScheduleRef, TaskId } from "../../protocol/Ids.ts"
+import { type GraphId, ScheduleId, type ScheduleRef, type TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { noMoment, utcMoment } from "../../protocol/Moment.ts"
 import type { Page } from "../../protocol/Page.ts"
@@ -254,7 +254,7 @@ const toWrite = (overlap: Overlap | undefined): ReadonlyArray<Permission> =>
   overlap === "cancel_previous" ? ["schedule:write", "task:create", "task:cancel"] : ["schedule:write", "task:create"]
 
 const dueTimes = (recurrence: Recurrence.Recurrence, afterMillis: number, count: number | undefined): DueTimes => ({
-  time_zone: recurrence.zone.id,
+  time_zone: recurrence.timeZone,
   data: Recurrence.upcoming(recurrence, afterMillis, count ?? Limits.schedulePreviewDefault).map((due) => ({
     due: Recurrence.momentOf(due),
     local: Recurrence.localTime(recurrence, due)
