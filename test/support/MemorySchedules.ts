@@ -33,7 +33,10 @@ export const make = () => {
     after = Date.parse(at)
   ): Effect.Effect<DueTimes, InvalidInput> => {
     const recurrence = Recurrence.compile(spec, Date.parse(at))
-    if (Result.isFailure(recurrence)) return Effect.fail(new InvalidInput({ errors: recurrence.failure }))
+    if (Result.isFailure(recurrence)) {
+      const errors = recurrence.failure
+      return Effect.fail(new InvalidInput({ detail: errors.map(({ message }) => message).join("; "), errors }))
+    }
     const data = Recurrence.upcoming(recurrence.success, after, wanted ?? 5).map((due) => ({
       due: Recurrence.momentOf(due),
       local: Recurrence.localTime(recurrence.success, due)
