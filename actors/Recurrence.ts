@@ -146,7 +146,15 @@ const nextOfCron = ({ everyHour, walls }: CronRule, zone: DateTime.TimeZone.Name
     const wall = nextWall(walls, floor)
     if (wall === undefined) return undefined
     const instant = wall - offset
-    const change = changeWithin(zone, { from, to: instant, offset })
+    const isFar = instant - from > 2 * nearMillis
+    const change = changeWithin(zone, { from, to: isFar ? from + nearMillis : instant, offset })
+    if (change === undefined && isFar) {
+      // Changes in between concern nobody: no wall-clock time there is one of the expression's.
+      from = instant - nearMillis
+      offset = offsetAt(zone, from)
+      floor = wall
+      continue
+    }
     if (change === undefined) return instant
     const later = offsetAt(zone, change)
     if (wall < change + later) return change
@@ -155,6 +163,9 @@ const nextOfCron = ({ everyHour, walls }: CronRule, zone: DateTime.TimeZone.Name
     offset = later
   }
 }
+
+/** Within this distance a change of the clocks may concern a due time. */
+const nearMillis = 2 * 86_400_000
 
 /** No clock is put back by more. */
 const foldMillisMax = 86_400_000
@@ -180,17 +191,9 @@ interface Span {
   readonly offset: number
 }
 
-/** The first second in (from, to] at which another offset is in force. No zone changes twice within a step of the search. */
-const changeWithin = (zone: DateTime.TimeZone.Named, { from, offset, to }: Span): number | undefined => {
-  for (let unchanged = from; unchanged < to; ) {
-    const probe = Math.min(to, unchanged + stepMillis)
-    if (offsetAt(zone, probe) !== offset) return firstChanged(zone, { from: unchanged, to: probe, offset })
-    unchanged = probe
-  }
-  return undefined
-}
-
-const stepMillis = 14 * 86_400_000
+/** The first second in (from, to] at which another offset is in force. No zone changes its offset and back within days. */
+const changeWithin = (zone: DateTime.TimeZone.Named, span: Span): number | undefined =>
+  span.to <= span.from || offsetAt(zone, span.to) === span.offset ? undefined : firstChanged(zone, span)
 
 const firstChanged = (zone: DateTime.TimeZone.Named, { from, offset, to }: Span): number => {
   let unchanged = Math.floor(from / 1000)
@@ -203,12 +206,18 @@ const firstChanged = (zone: DateTime.TimeZone.Named, { from, offset, to }: Span)
   return changed * 1000
 }
 
-/** At most `count` due times after a moment, ascending. */
-export const upcoming = (recurrence: Recurrence, afterMillis: number, count: number): ReadonlyArray<number> => {
+/** At most `count` due times after a moment and before another, ascending. */
+export const upcoming = (
+  recurrence: Recurrence,
+  afterMillis: number,
+  count: number,
+  beforeMillis = Number.POSITIVE_INFINITY
+): ReadonlyArray<number> => {
   const found: Array<number> = []
-  for (let due = following(recurrence, afterMillis); due !== undefined && found.length < count; ) {
+  let due = following(recurrence, afterMillis)
+  while (due !== undefined && due < beforeMillis && found.length < count) {
     found.push(due)
-    due = following(recurrence, due)
+    due = found.length < count ? following(recurrence, due) : undefined
   }
   return found
 }
@@ -220,10 +229,15 @@ export const firstOfLast = (
 ): number | undefined => {
   const first = following(recurrence, from - 1)
   if (first === undefined || first >= before) return undefined
-  const hasAsMany = (after: number) => (upcoming(recurrence, after, count).at(count - 1) ?? before) < before
+  const hasAsMany = (after: number) => upcoming(recurrence, after, count, before).length === count
   if (!hasAsMany(first)) return first
+  // Twice as far back each time, until there are as many; of a steady rhythm these are few more.
+  let width = 1000
+  while (before - width > first && !hasAsMany(before - width)) width *= 2
+  let enough = Math.max(first, before - width)
+  const steady = upcoming(recurrence, enough, steadyMax * count, before)
+  if (steady.length < steadyMax * count) return steady.at(-count)
   // There are as many after `enough`, not after `short`.
-  let enough = first
   let short = before
   while (short - enough > 1) {
     const middle = Math.floor((enough + short) / 2)
@@ -232,6 +246,9 @@ export const firstOfLast = (
   }
   return following(recurrence, enough)
 }
+
+/** How many times as many due times are looked at one by one. */
+const steadyMax = 4
 
 /** A due time as the clocks of the zone show it, with their offset. */
 export const localTime = ({ zone }: Recurrence, millis: number): string =>

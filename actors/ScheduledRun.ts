@@ -6,15 +6,15 @@ import type { ScheduleId } from "../protocol/Ids.ts"
 import { GraphId, TaskId } from "../protocol/Ids.ts"
 import type { SubmitGraph, SubmitTask } from "../protocol/Task.ts"
 import type { AcceptOutcome } from "./ports/Ledger.ts"
-import type { Made, Template } from "./ports/ScheduleStore.ts"
+import type { DueSchedule, Made, Template } from "./ports/ScheduleStore.ts"
 import { momentOf } from "./Recurrence.ts"
 
-/** The key under which a due time is submitted, whoever does it. */
-export const keyOf = ({ dueMillis, id }: { readonly id: ScheduleId; readonly dueMillis: number }): string =>
-  `schedule/${id}/${momentOf(dueMillis)}`
+/** The key under which a due time is submitted, whichever node does it. */
+export const keyOf = ({ dueMillis, runSecret }: Pick<DueSchedule, "dueMillis" | "runSecret">): string =>
+  `schedule/${runSecret}/${momentOf(dueMillis)}`
 
 /** The command of a due time; exactly one of both. */
-export const commandOf = (schedule: Template & { readonly id: ScheduleId; readonly dueMillis: number }) =>
+export const commandOf = (schedule: DueSchedule) =>
   marked(schedule, { schedule_id: schedule.id, scheduled_for: momentOf(schedule.dueMillis) }, keyOf(schedule))
 
 /** The command of a run that somebody asked for; exactly one of both. */

@@ -5,7 +5,7 @@
  *     |----> submitted by who came before? ----------------> settle: fired
  *     '----> owner's rights --> overlap --> submit ---------> settle: fired | skipped | refused
  *
- * Invariant: one submission per schedule and due time. Its idempotency key is made of both, so it may be sent again
+ * Invariant: one submission per schedule and due time. Its idempotency key is made for both, so it may be sent again
  * after any crash, by anybody; settling is conditional, and comes after COMMIT. A key is remembered for
  * `Limits.idempotencyKeyHours`; a due time that was begun earlier and never settled is not submitted again.
  */

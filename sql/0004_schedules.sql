@@ -18,6 +18,8 @@ create table schedules (
   task json,
   graph json,
   labels jsonb not null default '{}',
+  -- Part of the idempotency keys of its runs and told to nobody, so that nobody else can use one up.
+  run_secret uuid not null default gen_random_uuid(),
   -- Whose rights its runs have.
   owner text not null,
   paused boolean not null default false,

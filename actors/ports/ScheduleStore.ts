@@ -31,6 +31,8 @@ export interface DueSchedule extends Template {
   readonly id: ScheduleId
   readonly namespace: Namespace
   readonly owner: string
+  /** Makes the keys of its runs its own: nobody else knows it. */
+  readonly runSecret: string
   readonly cron: string | null
   readonly every_ms: number | null
   readonly time_zone: string

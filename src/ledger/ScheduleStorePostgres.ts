@@ -24,6 +24,7 @@ import { orUnavailable } from "./StoreUnavailable.ts"
 interface TakenRow extends ScheduleRow {
   readonly due_millis: number
   readonly now_millis: number
+  readonly run_secret: string
   readonly attempted_millis: number | null
 }
 
@@ -44,7 +45,7 @@ export const layer = (node: NodeName) =>
             order by starts_next_at limit ${limit} for no key update skip locked
           )
           update schedules s set attempted_at = coalesce(s.attempted_at, now()) from due where s.id = due.id
-          returning ${columns}, ${now} as now_millis,
+          returning ${columns}, s.run_secret, ${now} as now_millis,
             (extract(epoch from now() - due.attempted_at) * 1000)::float8 as attempted_millis
         `.pipe(
           Effect.map((rows) => rows.map(dueScheduleOf)),
@@ -149,6 +150,7 @@ const dueScheduleOf = (row: TakenRow): DueSchedule => ({
   id: row.id,
   namespace: row.namespace,
   owner: row.owner,
+  runSecret: row.run_secret,
   cron: row.cron,
   every_ms: row.every_ms,
   time_zone: row.time_zone,

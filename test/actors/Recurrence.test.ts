@@ -111,6 +111,19 @@ describe("an expression", () => {
     expect(faults(spec)[0]?.message).toContain(word)
   })
 
+  it("that is due seldom is found beyond many changes of the clocks", () => {
+    expect(next("0 9 29 2 *", "Europe/Berlin", "2024-02-29T08:00:00Z", 2)).toEqual([
+      "2028-02-29T08:00:00.000Z",
+      "2032-02-29T08:00:00.000Z"
+    ])
+    // Both halves of an hour that comes twice, months apart from what follows.
+    expect(next("30 * 25 10 *", "Europe/Berlin", "2026-10-25T00:30:00Z", 2)).toEqual([
+      "2026-10-25T01:30:00.000Z",
+      "2026-10-25T02:30:00.000Z"
+    ])
+    expect(next("30 2 25 10,3 *", "Europe/Berlin", "2026-10-25T00:30:00Z", 1)).toEqual(["2027-03-25T01:30:00.000Z"])
+  })
+
   it("keeps to its bounds", () => {
     const bounds = { starts_at: "2026-01-10T00:00:00Z", ends_at: "2026-01-12T00:00:00+00:00" }
     const daily = compiled({ cron: "@daily", ...bounds })
@@ -267,6 +280,12 @@ describe("after downtime", () => {
     expect(decided({ cron: "* * * * * *" }, "all")).toEqual({ _tag: "Miss", next: first })
     expect(decided({ cron: "* * * * * *" }, "all", first)).toEqual({ _tag: "Run" })
     expect(decided({ cron: "@daily" }, "all")).toEqual({ _tag: "Run" })
+    // The latest hundred of two hours' seconds on the first day of a month, and of every seven minutes.
+    const until = Date.parse("2026-05-31T00:30:00Z") - minute
+    const bursts = Recurrence.upcoming(compiled({ cron: "* * 0,1 1 * *" }), down - 1, 7200)
+    expect(decided({ cron: "* * 0,1 1 * *" }, "all")).toEqual({ _tag: "Miss", next: bursts.at(-100) })
+    const steady = Recurrence.upcoming(compiled({ cron: "*/7 * * * *" }), down - 1, 10_000).filter((due) => due < until)
+    expect(decided({ cron: "*/7 * * * *" }, "all")).toEqual({ _tag: "Miss", next: steady.at(-100) })
   })
 
   it("nothing is left to run once it has ended", () => {
