@@ -2,6 +2,7 @@
 import { expect, layer } from "@effect/vitest"
 import { Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
+import { SchedulerLimits } from "../../actors/AcceptQueue.ts"
 import { ScheduleStore } from "../../actors/ports/ScheduleStore.ts"
 import { Timekeeper } from "../../actors/Timekeeper.ts"
 import * as Limits from "../../protocol/Limits.ts"
@@ -552,6 +553,26 @@ layer(keeping, { excludeTestServices: true, timeout: "60 seconds" })("a due time
       yield* sql`update schedules set due_at = date_trunc('second', now()) where id = ${id}`
       yield* sweep
       expect(yield* tasksOf(id)).toEqual([])
+    })
+  )
+})
+
+/** Nothing can be accepted: the mailbox is full. */
+const overloaded = keeping.pipe(
+  Layer.provide(Layer.succeed(SchedulerLimits, { ...SchedulerLimits.defaultValue(), mailboxTasks: 0 }))
+)
+
+layer(overloaded, { excludeTestServices: true, timeout: "60 seconds" })("while nothing is accepted", (it) => {
+  it.effect("a due time stays due, and nothing is said to have become of it", () =>
+    Effect.gen(function* () {
+      const schedules = yield* Schedules
+      const owner = yield* keyed()
+      const { id } = yield* create("waiting").pipe(as(owner))
+      const due = yield* overdue(id, 1)
+      expect([yield* sweep, yield* sweep]).toEqual([0, 0])
+      expect(yield* schedules.get(id).pipe(as(owner))).toMatchObject({ next_run_at: due, last_run_at: null })
+      expect(yield* tasksOf(id)).toEqual([])
+      expect((yield* eventsOf(id)).map(({ type }) => type)).toEqual(["ScheduleCreated"])
     })
   )
 })
