@@ -30,7 +30,18 @@ export const agentEventTypes = [
   "AgentUpdated"
 ] as const
 
-export const EventType = Schema.Literals([...taskEventTypes, ...agentEventTypes])
+export const scheduleEventTypes = [
+  "ScheduleCreated",
+  "ScheduleUpdated",
+  "SchedulePaused",
+  "ScheduleResumed",
+  "ScheduleDeleted",
+  "ScheduleFired",
+  "ScheduleSkipped",
+  "ScheduleRefused"
+] as const
+
+export const EventType = Schema.Literals([...taskEventTypes, ...agentEventTypes, ...scheduleEventTypes])
 export type EventType = typeof EventType.Type
 
 /** Those after which an aggregate of kind task never changes. */
@@ -39,8 +50,8 @@ export const isEnd = (type: EventType) =>
 
 export const Event = Schema.Struct({
   type: EventType,
-  kind: Schema.Literals(["task", "agent"]).annotateKey({ description: "`task` or `agent`." }),
-  aggregate: Schema.String.annotateKey({ description: "Id of the task or agent." }),
+  kind: Schema.Literals(["task", "agent", "schedule"]).annotateKey({ description: "`task`, `agent` or `schedule`." }),
+  aggregate: Schema.String.annotateKey({ description: "Id of the task, agent or schedule." }),
   number: Schema.Int,
   at: Timestamp,
   namespace: Namespace,

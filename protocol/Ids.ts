@@ -39,6 +39,18 @@ export type GraphId = typeof GraphId.Type
 export const ArtifactId = uuid("an artifact").pipe(Schema.brand("ArtifactId"))
 export type ArtifactId = typeof ArtifactId.Type
 
+/** UUIDv7 of a schedule. */
+export const ScheduleId = uuid("a schedule").pipe(Schema.brand("ScheduleId"))
+export type ScheduleId = typeof ScheduleId.Type
+
+/** Name of a schedule, unique in its namespace. */
+export const ScheduleName = token("a name").pipe(Schema.brand("ScheduleName"))
+export type ScheduleName = typeof ScheduleName.Type
+
+/** A schedule's id or its name: both are accepted wherever a schedule is referred to. */
+export const ScheduleRef = token("a schedule id or name")
+export type ScheduleRef = typeof ScheduleRef.Type
+
 /** Public part of an API key: it names the key and grants nothing. */
 export const ApiKeyId = Schema.String.check(
   Schema.isPattern(/^[a-z0-9]{16}$/u, { expected: "the 16 characters of an API key's id" })

@@ -59,3 +59,21 @@ export const instancesMax = 100
 export const concurrentTasksMax = 10_000
 /** Most event streams that one principal may hold open on one node. */
 export const openStreamsMax = 100
+/** Most schedules of a namespace. */
+export const schedulesMax = 1_000
+/** Longest cron expression, in characters. */
+export const cronCharactersMax = 200
+/** Largest task or graph of a schedule, in bytes of UTF-8 JSON. */
+export const scheduleTemplateBytesMax = 256 * 1024
+/** Shortest interval between the runs of a schedule, in milliseconds. */
+export const scheduleIntervalMillisMin = 1_000
+/** Largest jitter of a schedule, in milliseconds (24 hours). */
+export const scheduleJitterMillisMax = 86_400_000
+/** How late a run of a schedule may start before it counts as missed, in milliseconds. */
+export const scheduleGraceMillis = 60_000
+/** Most missed runs of a schedule that are made up. */
+export const scheduleCatchUpRunsMax = 100
+/** Most due times of one preview. */
+export const schedulePreviewMax = 100
+/** Due times of a preview when the caller does not say. */
+export const schedulePreviewDefault = 5

@@ -18,6 +18,8 @@ export const permissions = [
   "agent:scale",
   "artifact:create",
   "artifact:read",
+  "schedule:read",
+  "schedule:write",
   "event:read",
   "metrics:read",
   "key:create",
@@ -31,8 +33,15 @@ export type Permission = typeof Permission.Type
 export const Role = Schema.Literals(["admin", "operator", "viewer", "agent", "api_user"])
 export type Role = typeof Role.Type
 
-const read: ReadonlyArray<Permission> = ["task:read", "agent:read", "artifact:read", "event:read"]
-const work: ReadonlyArray<Permission> = [...read, "task:create", "task:cancel", "task:retry", "artifact:create"]
+const read: ReadonlyArray<Permission> = ["task:read", "agent:read", "artifact:read", "schedule:read", "event:read"]
+const work: ReadonlyArray<Permission> = [
+  ...read,
+  "task:create",
+  "task:cancel",
+  "task:retry",
+  "artifact:create",
+  "schedule:write"
+]
 
 /** What each role grants. `namespace:create` counts only for keys of the namespace `default`. */
 export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> } = {

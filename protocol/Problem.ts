@@ -65,6 +65,12 @@ export class AgentNotFound extends HttpApiError.Problem<AgentNotFound>()(
   { agent: Schema.String }
 ) {}
 
+export class ScheduleNotFound extends HttpApiError.Problem<ScheduleNotFound>()(
+  "ScheduleNotFound",
+  { type: type("schedule-not-found"), status: 404, title: "No such schedule" },
+  { schedule: Schema.String }
+) {}
+
 export class ArtifactNotFound extends HttpApiError.Problem<ArtifactNotFound>()(
   "ArtifactNotFound",
   { type: type("artifact-not-found"), status: 404, title: "No such artifact" },

@@ -4,6 +4,7 @@
 import { Schema } from "effect"
 import { AgentRef, GraphId, TaskId, TaskType } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
+import { ScheduleStatus } from "./Schedule.ts"
 import { AcceptedTask, TaskStatus, Timestamp } from "./Task.ts"
 
 const pageFields = {
@@ -37,6 +38,12 @@ export const ListAgents = Schema.Struct({
   capability: Schema.optionalKey(TaskType)
 })
 export type ListAgents = typeof ListAgents.Type
+
+export const ListSchedules = Schema.Struct({
+  ...pageFields,
+  status: Schema.optionalKey(ScheduleStatus)
+})
+export type ListSchedules = typeof ListSchedules.Type
 
 /** Outcome of one item of a batch: the task, or the problem that refused it (RFC 9457 members). */
 export const BatchItem = Schema.Union([

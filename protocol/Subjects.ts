@@ -21,7 +21,8 @@ export const noticeAll = "notice.>"
 export const dispatch = (to: { namespace: Namespace; agentId: AgentId; lane: TaskPriority }) =>
   `task.${to.namespace}.${to.agentId}.${to.lane}`
 
-export const event = (of: { namespace: Namespace; kind: "task" | "agent" }) => `event.${of.namespace}.${of.kind}`
+export const event = (of: { namespace: Namespace; kind: "task" | "agent" | "schedule" }) =>
+  `event.${of.namespace}.${of.kind}`
 
 /** All events of a namespace, to listen to. */
 export const events = (namespace: Namespace) => `event.${namespace}.*`
@@ -63,7 +64,7 @@ export const servicePrefix = "datamcp.v1"
 export const serviceAll = `${servicePrefix}.>`
 
 /** Subject of a micro service endpoint; `*` stands for every namespace. */
-export const service = (namespace: string, group: "tasks" | "agents", verb: string) =>
+export const service = (namespace: string, group: "tasks" | "agents" | "schedules", verb: string) =>
   `${servicePrefix}.${namespace}.${group}.${verb}`
 
 /** The namespace a request was sent to, or undefined when the subject is malformed. */

@@ -26,6 +26,7 @@ import { Output } from "./cli/Output.ts"
 import { presenter, told } from "./cli/Presentation.ts"
 import { migrate, serve, up } from "./cli/platform.ts"
 import { Screen } from "./cli/Screen.ts"
+import { schedules } from "./cli/schedules.ts"
 import { status } from "./cli/status.ts"
 import { tasks } from "./cli/tasks.ts"
 import { serverVariables } from "./config/Variables.ts"
@@ -40,7 +41,7 @@ const datamcp = Command.make("datamcp").pipe(
   ),
   Command.withSubcommands([
     { group: "Platform", commands: [up, serve, migrate, status, doctor, keys] },
-    { group: "Work", commands: [agents, tasks, graphs, artifacts] }
+    { group: "Work", commands: [agents, tasks, graphs, schedules, artifacts] }
   ]),
   Command.provide(Output.layer),
   Command.withGlobalFlags([Json, Url, Key])

@@ -3,8 +3,8 @@
  *
  *   servers         Postgres and NATS: named ones, or our own (`up`)
  *     transport     bus, ledger, stores, placement
- *       actors      directory, dispatcher, scheduler, host, reconciler
- *         cases     tasks, agents, keys, artifacts, system
+ *       actors      directory, dispatcher, scheduler, host, reconciler, timekeeper
+ *         cases     tasks, agents, keys, artifacts, schedules, system
  *           doors   HTTP, NATS
  *
  * What is built later ends first: doors close, then instances hand over, then connections and servers go.
@@ -18,11 +18,14 @@ import { AgentHost } from "../actors/AgentHost.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
 import { Scheduler } from "../actors/Scheduler.ts"
+import { Timekeeper } from "../actors/Timekeeper.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
 import manifest from "../package.json" with { type: "json" }
 import { Agents } from "./app/Agents.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
+import * as Owners from "./app/Owners.ts"
+import { Schedules } from "./app/Schedules.ts"
 import { Startup } from "./app/Startup.ts"
 import { System } from "./app/System.ts"
 import { Tasks } from "./app/Tasks.ts"
@@ -41,6 +44,8 @@ import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
 import * as Migrations from "./ledger/Migrations.ts"
 import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
+import { ScheduleRegistry } from "./ledger/ScheduleRegistry.ts"
+import * as ScheduleStorePostgres from "./ledger/ScheduleStorePostgres.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
 import { NatsLink } from "./nats/NatsLink.ts"
 import * as NatsService from "./nats/NatsService.ts"
@@ -167,18 +172,22 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     AgentRegistry.layer,
     ApiKeyStore.layer,
     ArtifactStorePostgres.layer,
+    ScheduleRegistry.layer,
+    ScheduleStorePostgres.layer(config.nodeName),
+    Owners.layer.pipe(Layer.provide(ApiKeyStore.layer)),
     TaskReader.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
     UserBehaviours.layer(config.behaviours),
     Startup.layer
   ).pipe(Layer.provideMerge(UuidV7.layer))
-  const actors = Layer.mergeAll(Reconciler.layer, AgentHost.layer).pipe(
+  const timekeeper = Timekeeper.loop.pipe(Layer.provide(Timekeeper.layer))
+  const actors = Layer.mergeAll(Reconciler.layer, AgentHost.layer, timekeeper).pipe(
     Layer.provideMerge(Scheduler.layer),
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(AgentDirectory.layer)
   )
-  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, Schedules.layer, System.layer)
   const doors = Layer.mergeAll(
     HttpServer.layer({ host: config.host, port: config.port }),
     NatsService.layer({

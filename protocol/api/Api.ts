@@ -12,6 +12,7 @@ import { ApiKeysApi } from "./ApiKeysApi.ts"
 import { ArtifactsApi } from "./ArtifactsApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
 import { refineOpenApi } from "./OpenApiDocument.ts"
+import { SchedulesApi } from "./SchedulesApi.ts"
 import { HealthApi, SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
 import { InternalError, MalformedRequest } from "./TransportProblem.ts"
@@ -24,7 +25,7 @@ export class Transport extends HttpApiMiddleware.Service<Transport>()("datamcp/p
 const closed = { onExcessProperty: "error", errors: "all" } as const
 
 export class Api extends HttpApi.make("datamcp")
-  .add(TasksApi, GraphsApi, AgentsApi, ArtifactsApi, ApiKeysApi, SystemApi, HealthApi)
+  .add(TasksApi, GraphsApi, AgentsApi, ArtifactsApi, SchedulesApi, ApiKeysApi, SystemApi, HealthApi)
   .middleware(Transport)
   .annotate(HttpApi.QueryParseOptions, closed)
   .annotate(HttpApi.PayloadParseOptions, closed)

@@ -8,7 +8,7 @@ import { Schema } from "effect"
 import { Agent, AgentMetrics, CreateAgent, ScaleAgent, UpdateAgent } from "../Agent.ts"
 import { BatchOutcome, EventPage } from "../api/TasksApi.ts"
 import { InternalError, MalformedRequest, RouteNotFound } from "../api/TransportProblem.ts"
-import { AgentRef, TaskId } from "../Ids.ts"
+import { AgentRef, ScheduleRef, TaskId } from "../Ids.ts"
 import * as Limits from "../Limits.ts"
 import { Page } from "../Page.ts"
 import {
@@ -18,12 +18,23 @@ import {
   IdempotencyMismatch,
   InvalidInput,
   Overloaded,
+  ScheduleNotFound,
   TaskNotFound,
   TooLarge,
   Unauthenticated,
   Unavailable
 } from "../Problem.ts"
-import { ListAgents, ListTasks } from "../Query.ts"
+import { ListAgents, ListSchedules, ListTasks, PageQuery } from "../Query.ts"
+import {
+  CreateSchedule,
+  DueTimes,
+  PreviewCount,
+  PreviewSchedule,
+  Schedule,
+  ScheduleRun,
+  StartedRun,
+  UpdateSchedule
+} from "../Schedule.ts"
 import { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask, Task } from "../Task.ts"
 
 /** What every endpoint may answer instead. */
@@ -46,6 +57,7 @@ export type ServiceProblem =
   | RouteNotFound
   | TaskNotFound
   | AgentNotFound
+  | ScheduleNotFound
   | Conflict
   | IdempotencyMismatch
 
@@ -53,13 +65,14 @@ type ProblemClass =
   | (typeof commonProblems)[number]
   | typeof TaskNotFound
   | typeof AgentNotFound
+  | typeof ScheduleNotFound
   | typeof Conflict
   | typeof IdempotencyMismatch
 
 type Decodable = Schema.ConstraintDecoder<unknown>
 
 interface Definition<Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top> {
-  readonly group: "tasks" | "agents"
+  readonly group: "tasks" | "agents" | "schedules"
   readonly verb: string
   readonly summary: string
   readonly request: Request
@@ -83,7 +96,7 @@ type Given<Request extends Schema.Top, Answer extends Schema.Top> = Pick<
   Partial<Pick<Definition<Request, Decodable, Answer>, "problems" | "bytesMax" | "takesKey" | "holds">>
 
 const endpointReading = <Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top>(
-  group: "tasks" | "agents",
+  group: "tasks" | "agents" | "schedules",
   verb: string,
   read: Read,
   given: Given<Request, Answer>
@@ -99,7 +112,7 @@ const endpointReading = <Request extends Schema.Top, Read extends Decodable, Ans
 })
 
 const endpoint = <Request extends Schema.Top & Decodable, Answer extends Schema.Top>(
-  group: "tasks" | "agents",
+  group: "tasks" | "agents" | "schedules",
   verb: string,
   given: Given<Request, Answer>
 ) => endpointReading(group, verb, given.request, given)
@@ -117,6 +130,7 @@ export const waitMillisDefault = 30_000
 
 const ofTask = { id: TaskId }
 const ofAgent = { agent: AgentRef }
+const ofSchedule = { schedule: ScheduleRef }
 const submits = { takesKey: true, problems: [IdempotencyMismatch] } as const
 
 export const endpoints = {
@@ -250,6 +264,79 @@ export const endpoints = {
     request: Schema.Struct(ofAgent).annotate({ identifier: "GetAgentMetrics" }),
     answer: AgentMetrics,
     problems: [AgentNotFound]
+  }),
+  "schedules.create": endpoint("schedules", "create", {
+    summary: "Make a schedule.",
+    request: CreateSchedule,
+    answer: Schedule,
+    problems: [Conflict]
+  }),
+  "schedules.get": endpoint("schedules", "get", {
+    summary: "A schedule, by id or name.",
+    request: Schema.Struct(ofSchedule).annotate({ identifier: "GetSchedule" }),
+    answer: Schedule,
+    problems: [ScheduleNotFound]
+  }),
+  "schedules.list": endpoint("schedules", "list", {
+    summary: "Schedules, newest first. An empty request lists the first page.",
+    request: ListSchedules,
+    answer: Page(Schedule).annotate({ identifier: "SchedulePage" })
+  }),
+  "schedules.update": endpoint("schedules", "update", {
+    summary: "Replace the parts of a schedule that are given; with `if_version` only that version of it.",
+    request: Schema.Struct({
+      ...ofSchedule,
+      if_version: Schema.optionalKey(
+        Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
+      ),
+      ...UpdateSchedule.fields
+    }).annotate({ identifier: "UpdateScheduleByRef" }),
+    answer: Schedule,
+    problems: [ScheduleNotFound, Conflict]
+  }),
+  "schedules.delete": endpoint("schedules", "delete", {
+    summary: "Delete a schedule; the tasks it made stay.",
+    request: Schema.Struct(ofSchedule).annotate({ identifier: "DeleteSchedule" }),
+    answer: Schedule,
+    problems: [ScheduleNotFound]
+  }),
+  "schedules.pause": endpoint("schedules", "pause", {
+    summary: "Nothing is due until it is resumed.",
+    request: Schema.Struct(ofSchedule).annotate({ identifier: "PauseSchedule" }),
+    answer: Schedule,
+    problems: [ScheduleNotFound]
+  }),
+  "schedules.resume": endpoint("schedules", "resume", {
+    summary: "Run again, from the next due time on.",
+    request: Schema.Struct(ofSchedule).annotate({ identifier: "ResumeSchedule" }),
+    answer: Schedule,
+    problems: [ScheduleNotFound]
+  }),
+  "schedules.run": endpoint("schedules", "run", {
+    summary: "Submit its task or graph now.",
+    request: Schema.Struct(ofSchedule).annotate({ identifier: "RunSchedule" }),
+    answer: StartedRun,
+    takesKey: true,
+    problems: [ScheduleNotFound, IdempotencyMismatch]
+  }),
+  "schedules.next": endpoint("schedules", "next", {
+    summary: "The next due times of a schedule.",
+    request: Schema.Struct({ ...ofSchedule, count: Schema.optionalKey(PreviewCount) }).annotate({
+      identifier: "NextOfSchedule"
+    }),
+    answer: DueTimes,
+    problems: [ScheduleNotFound]
+  }),
+  "schedules.preview": endpoint("schedules", "preview", {
+    summary: "The due times that an expression or interval would have. Nothing is stored.",
+    request: PreviewSchedule,
+    answer: DueTimes
+  }),
+  "schedules.runs": endpoint("schedules", "runs", {
+    summary: "What became of each due time, newest first.",
+    request: Schema.Struct({ ...ofSchedule, ...PageQuery.fields }).annotate({ identifier: "ListRuns" }),
+    answer: Page(ScheduleRun).annotate({ identifier: "RunPage" }),
+    problems: [ScheduleNotFound]
   })
 } as const
 

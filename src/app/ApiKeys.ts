@@ -151,7 +151,7 @@ interface Grant {
 }
 
 /** What a key grants: what it lists of what its role has. Namespaces are made from `default` only. */
-const granted = ({ namespace, permissions, role }: Grant): ReadonlyArray<Permission> =>
+export const granted = ({ namespace, permissions, role }: Grant): ReadonlyArray<Permission> =>
   rolePermissions[role].filter(
     (permission) =>
       (permissions === null || permissions === undefined || permissions.includes(permission)) &&

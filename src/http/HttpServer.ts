@@ -28,6 +28,7 @@ import * as GraphRoutes from "./GraphRoutes.ts"
 import { listen } from "./HttpListener.ts"
 import { currentExchange } from "./nodeRequest.ts"
 import { RequestBodies } from "./RequestBodies.ts"
+import * as ScheduleRoutes from "./ScheduleRoutes.ts"
 import * as SystemRoutes from "./SystemRoutes.ts"
 import * as TaskRoutes from "./TaskRoutes.ts"
 import * as TransportLive from "./TransportLive.ts"
@@ -80,6 +81,7 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     GraphRoutes.layer,
     AgentRoutes.layer,
     ArtifactRoutes.layer,
+    ScheduleRoutes.layer,
     ApiKeyRoutes.layer,
     SystemRoutes.systemLayer,
     SystemRoutes.healthLayer

@@ -101,7 +101,7 @@ export const layer = (options: NatsServiceOptions) =>
   )
 
 const unknownEndpoint = new RouteNotFound({
-  detail: `No such endpoint. Ask ${Subjects.service("<namespace>", "tasks", "<verb>")} or agents.<verb>; the verbs are ${Object.keys(endpoints).join(", ")}.`
+  detail: `No such endpoint. Ask ${Subjects.service("<namespace>", "tasks", "<verb>")} or agents.<verb>, schedules.<verb>; the verbs are ${Object.keys(endpoints).join(", ")}.`
 })
 
 const overloaded = new Overloaded({

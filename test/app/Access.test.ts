@@ -6,18 +6,19 @@ import { describe, expect, layer } from "@effect/vitest"
 import { Duration, Effect, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { UuidV7 } from "../../actors/UuidV7.ts"
-import { ApiKeyId, ArtifactId, GraphId, TaskId, type TaskType } from "../../protocol/Ids.ts"
+import { ApiKeyId, ArtifactId, GraphId, ScheduleId, ScheduleName, TaskId, type TaskType } from "../../protocol/Ids.ts"
 import type { Page } from "../../protocol/Page.ts"
 import { type Permission, type Principal, permissions, type Role, rolePermissions } from "../../protocol/Permission.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Schedules } from "../../src/app/Schedules.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { admin, as, principal } from "./as.ts"
 import { layer as cases, echoAgent, submitGraph, submitTask } from "./Cases.ts"
 
-type Services = Tasks | Agents | ApiKeys | Artifacts | System | UuidV7
+type Services = Tasks | Agents | ApiKeys | Artifacts | Schedules | System | UuidV7
 type Attempt = Effect.Effect<unknown, { readonly _tag: string }, Principal | Services>
 
 /** Ids of one namespace's things. */
@@ -28,6 +29,7 @@ interface Things {
   readonly agent: string
   readonly key: ApiKeyId
   readonly artifact: ArtifactId
+  readonly schedule: ScheduleId
 }
 
 interface Method {
@@ -149,6 +151,51 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
       attempt: ({ artifact }) => Artifacts.use((s) => s.download(artifact))
     }
   },
+  Schedules: {
+    create: { needs: ["schedule:write", "task:create"], attempt: () => yearly },
+    get: {
+      needs: ["schedule:read"],
+      missing: "ScheduleNotFound",
+      attempt: ({ schedule }) => Schedules.use((s) => s.get(schedule))
+    },
+    list: { needs: ["schedule:read"], attempt: () => Schedules.use((s) => s.list({})) },
+    update: {
+      needs: ["schedule:write", "task:create"],
+      missing: "ScheduleNotFound",
+      attempt: ({ schedule }) => Schedules.use((s) => s.update(schedule, { description: "d" }, undefined))
+    },
+    remove: {
+      needs: ["schedule:write"],
+      missing: "ScheduleNotFound",
+      attempt: ({ schedule }) => Schedules.use((s) => s.remove(schedule))
+    },
+    pause: {
+      needs: ["schedule:write"],
+      missing: "ScheduleNotFound",
+      attempt: ({ schedule }) => Schedules.use((s) => s.pause(schedule))
+    },
+    resume: {
+      needs: ["schedule:write"],
+      missing: "ScheduleNotFound",
+      attempt: ({ schedule }) => Schedules.use((s) => s.resume(schedule))
+    },
+    run: {
+      needs: ["schedule:write", "task:create"],
+      missing: "ScheduleNotFound",
+      attempt: ({ schedule }) => Schedules.use((s) => s.run(schedule, undefined))
+    },
+    next: {
+      needs: ["schedule:read"],
+      missing: "ScheduleNotFound",
+      attempt: ({ schedule }) => Schedules.use((s) => s.next(schedule, 1))
+    },
+    preview: { needs: ["schedule:read"], attempt: () => Schedules.use((s) => s.preview({ cron: "@daily" })) },
+    runs: {
+      needs: ["schedule:read", "task:read"],
+      missing: "ScheduleNotFound",
+      attempt: ({ schedule }) => Schedules.use((s) => s.runs(schedule, {}))
+    }
+  },
   System: { status: { needs: ["task:read"], attempt: () => System.use((s) => s.status) } }
 }
 
@@ -161,6 +208,11 @@ const table = Object.entries(methods).flatMap(([service, own]) =>
 const naming = table.filter(([, { missing }]) => missing !== undefined)
 
 const freshName = Effect.map(UuidV7, (ids) => `made-${ids.next().slice(9)}`)
+
+/** Makes a schedule that is not due for long. */
+const yearly = Effect.flatMap(freshName, (name) =>
+  Schedules.use((s) => s.create({ name: ScheduleName.make(name), cron: "@yearly", task: { type: "echo" } }))
+)
 
 /** Makes one of each in the namespace of who acts. */
 const makeThings = Effect.gen(function* () {
@@ -178,13 +230,15 @@ const makeThings = Effect.gen(function* () {
     contentType: "text/plain",
     content: Stream.make(new Uint8Array(3))
   })
+  const schedule = yield* yearly
   return {
     task: TaskId.make(graph.tasks["a" as never] ?? ""),
     ended: ended.id,
     graph: graph.id,
     agent,
     key: key.id,
-    artifact: artifact.id
+    artifact: artifact.id,
+    schedule: schedule.id
   } satisfies Things
 })
 
@@ -199,6 +253,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         Agents: yield* Agents,
         ApiKeys: yield* ApiKeys,
         Artifacts: yield* Artifacts,
+        Schedules: yield* Schedules,
         System: yield* System
       }
       const all = Object.entries(services).flatMap(([name, service]) =>
@@ -256,7 +311,8 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         graph: GraphId.make(ids.next()),
         agent: ids.next(),
         key: ApiKeyId.make("aaaaaaaaaaaaaaaa"),
-        artifact: ArtifactId.make(ids.next())
+        artifact: ArtifactId.make(ids.next()),
+        schedule: ScheduleId.make(ids.next())
       }
       const before = yield* dump
       for (const [name, { attempt, missing }] of naming) {
@@ -288,7 +344,8 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         tasks.list({ agent: things.agent }),
         tasks.list({ parent: things.task }),
         agents.list({}),
-        keys.list({})
+        keys.list({}),
+        (yield* Schedules).list({})
       ]
       for (const list of lists) expect((yield* list.pipe(as(who))).data).toEqual([])
       expect(yield* system.status.pipe(as(who))).toMatchObject({
@@ -317,6 +374,7 @@ const dump = Effect.flatMap(
     select (select json_agg(t order by t.id) from tasks t where t.namespace = 'default')::text as tasks,
       (select json_agg(a order by a.id) from agents a where a.namespace = 'default')::text as agents,
       (select json_agg(k order by k.id) from api_keys k where k.namespace = 'default')::text as keys,
+      (select json_agg(s order by s.id) from schedules s where s.namespace = 'default')::text as schedules,
       (select count(*)::int from events) as events
   `
 )

@@ -17,6 +17,8 @@ import { SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import * as Owners from "../../src/app/Owners.ts"
+import { Schedules } from "../../src/app/Schedules.ts"
 import { Startup } from "../../src/app/Startup.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
@@ -25,6 +27,8 @@ import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "../../src/ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
+import { ScheduleRegistry } from "../../src/ledger/ScheduleRegistry.ts"
+import * as ScheduleStorePostgres from "../../src/ledger/ScheduleStorePostgres.ts"
 import { TaskReader } from "../../src/ledger/TaskReader.ts"
 import * as Database from "../ledger/Database.ts"
 import * as MemoryBus from "../support/MemoryBus.ts"
@@ -52,6 +56,9 @@ const stores = Layer.mergeAll(
   AgentRegistry.layer,
   ApiKeyStore.layer,
   ArtifactStorePostgres.layer,
+  ScheduleRegistry.layer,
+  ScheduleStorePostgres.layer(NodeName.make("solo")),
+  Owners.layer.pipe(Layer.provide(ApiKeyStore.layer)),
   TaskReader.layer,
   PostgresLedger.layer(NodeName.make("solo")),
   SoloPlacement.layer,
@@ -61,7 +68,7 @@ const stores = Layer.mergeAll(
 
 const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
 
-const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, Schedules.layer, System.layer)
 
 /** Without host and reconciler, on any database. */
 export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>

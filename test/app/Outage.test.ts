@@ -1,12 +1,13 @@
 /** While Postgres is away nobody gets in and nothing is pretended (G11, S35); when it is back, so is everything. */
 import { expect, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted, Schedule, Stream } from "effect"
-import { AgentId, ApiKeyId, ArtifactId, GraphId, TaskId } from "../../protocol/Ids.ts"
+import { AgentId, ApiKeyId, ArtifactId, GraphId, ScheduleName, TaskId } from "../../protocol/Ids.ts"
 import { type Principal } from "../../protocol/Permission.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { keyOf } from "../../src/app/ApiKeyText.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Schedules } from "../../src/app/Schedules.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import * as Database from "../ledger/Database.ts"
@@ -29,11 +30,12 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("without Postg
   it.effect("every use case says that it is unavailable and when to come back, and afterwards works again", () =>
     Effect.gen(function* () {
       const postgres = yield* OwnPostgres
-      const [tasks, agents, keys, artifacts, system] = [
+      const [tasks, agents, keys, artifacts, schedules, system] = [
         yield* Tasks,
         yield* Agents,
         yield* ApiKeys,
         yield* Artifacts,
+        yield* Schedules,
         yield* System
       ]
       yield* echoAgent("kept")
@@ -69,6 +71,14 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("without Postg
           bootstrap: keys.bootstrap,
           upload: artifacts.upload({ name: "a", contentType: "text/plain", content: Stream.make(new Uint8Array(9)) }),
           info: artifacts.info(ArtifactId.make(uuid)),
+          createSchedule: schedules.create({ name: ScheduleName.make("s"), every_ms: 1000, task: { type: "echo" } }),
+          getSchedule: schedules.get("s"),
+          listSchedules: schedules.list({}),
+          pauseSchedule: schedules.pause("s"),
+          removeSchedule: schedules.remove("s"),
+          runSchedule: schedules.run("s", undefined),
+          runsOfSchedule: schedules.runs("s", {}),
+          preview: schedules.preview({ every_ms: 1000 }),
           status: system.status
         }
       yield* postgres.kill9

@@ -71,6 +71,33 @@ describe("a platform started here", () => {
         expect(refused.code).toBe(1)
         expect(refused.stderr).toMatch(/cycle/u)
 
+        const tick = ["schedules", "create", "tick", "--every", "1s", "--agent", "worker", "--payload", payload]
+        expect(yield* json(...tick, "--label", "a=b")).toMatchObject({ every_ms: 1000, labels: { a: "b" }, version: 1 })
+        expect((yield* cli(...tick)).stderr).toContain("already")
+        expect((yield* cli("schedules", "create", "no", "--cron", "* * *", "-a", "worker")).stderr).toContain("five")
+        expect((yield* cli("schedules", "create", "no", "--every", "1ms", "-a", "worker")).code).toBe(2)
+        const preview = yield* json("schedules", "preview", "30 2 * * *", "--time-zone", "Europe/Berlin", "-n", "2")
+        expect(preview["data"]).toHaveLength(2)
+        const ranNow = yield* json("schedules", "run", "tick")
+        expect(ranNow).toMatchObject({ task: { type: "echo", duplicate: false } })
+        const changed = ["schedules", "update", "tick", "--priority", "low", "--overlap", "skip"]
+        expect(yield* json(...changed)).toMatchObject({
+          version: 2,
+          task: { agent: "worker", payload: { hello: "world" }, priority: "low" }
+        })
+        expect((yield* cli(...changed, "--if-version", "1")).code).toBe(1)
+        const fired = yield* json("schedules", "runs", "tick").pipe(
+          Effect.repeat({ until: (page) => JSON.stringify(page).includes('"due":"') })
+        )
+        expect(fired["data"]).toContainEqual(expect.objectContaining({ outcome: "fired", due: expect.any(String) }))
+        expect((yield* cli("schedules", "list")).stdout).toContain("every 1.0 s")
+        expect((yield* cli("schedules", "get", "tick")).stdout).toContain("runs for")
+        expect((yield* cli("schedules", "next", "tick")).stdout).toContain("DUE (UTC)")
+        expect(yield* json("schedules", "pause", "tick")).toMatchObject({ status: "paused" })
+        expect(yield* json("schedules", "resume", "tick")).toMatchObject({ status: "active" })
+        expect((yield* cli("schedules", "delete", "tick")).stdout).toContain("deleted")
+        expect((yield* cli("schedules", "get", "tick")).code).toBe(1)
+
         const key = yield* json("keys", "create", "looker", "--role", "viewer")
         const env = { DATAMCP_API_KEY: String(key["key"]) }
         const asViewer = yield* runCli(["tasks", "submit", "echo"], { cwd: folder, env })

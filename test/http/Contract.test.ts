@@ -5,7 +5,7 @@ import { HttpApiClient, HttpApiMiddleware } from "effect/http-api"
 import { describe, expect, it } from "vitest"
 import { Api } from "../../protocol/api/Api.ts"
 import { Authentication, PageAuthentication } from "../../protocol/api/Authentication.ts"
-import { GraphKey, TaskId } from "../../protocol/Ids.ts"
+import { GraphKey, ScheduleName, TaskId } from "../../protocol/Ids.ts"
 import type { SubmitTask } from "../../protocol/Task.ts"
 import { keys } from "./support/MemoryApp.ts"
 import { routes, unknownId } from "./support/routes.ts"
@@ -71,6 +71,34 @@ describe("the typed client", () => {
         const key = GraphKey.make("a")
         const graph = yield* client.graphs.submit({ payload: { tasks: { [key]: { type: "echo" } } }, headers: {} })
         expect(Object.keys(graph.tasks)).toEqual(["a"])
+      })
+    ))
+
+  it("makes, changes, steers, runs and previews schedules", () =>
+    withClient((client) =>
+      Effect.gen(function* () {
+        const payload = { name: ScheduleName.make("s"), cron: "@daily", task: { type: "echo" } }
+        const made = yield* client.schedules.create({ payload })
+        expect(made).toMatchObject({ name: "s", status: "active", version: 1 })
+        const params = { schedule: "s" }
+        expect(yield* client.schedules.get({ params })).toEqual(made)
+        const stale = yield* Effect.flip(
+          client.schedules.update({ params, payload: { description: "x" }, headers: { "if-match": 9 } })
+        )
+        expect(stale).toMatchObject({ _tag: "Conflict", reason: "version", current_version: 1 })
+        expect(yield* client.schedules.pause({ params })).toMatchObject({ status: "paused", next_run_at: null })
+        expect(yield* client.schedules.resume({ params })).toMatchObject({ status: "active", version: 3 })
+        const run = yield* client.schedules.run({ params, headers: { "idempotency-key": "k" } })
+        expect(run.task).toMatchObject({ name: "k", type: "echo" })
+        expect((yield* client.schedules.next({ params, query: { count: 3 } })).data).toHaveLength(3)
+        const question = { cron: "30 2 * * *", time_zone: "Europe/Berlin", after: "2026-03-28T12:00:00Z", count: 1 }
+        expect((yield* client.schedules.preview({ payload: question })).data).toEqual([
+          { due: "2026-03-29T01:00:00.000Z", local: "2026-03-29T03:00:00.000+02:00" }
+        ])
+        expect((yield* client.schedules.runs({ params, query: {} })).data).toEqual([])
+        expect((yield* client.schedules.list({ query: {} })).data.map(({ name }) => name)).toContain("s")
+        expect(yield* client.schedules.remove({ params })).toMatchObject({ name: "s" })
+        expect(yield* Effect.flip(client.schedules.get({ params }))).toMatchObject({ _tag: "ScheduleNotFound" })
       })
     ))
 

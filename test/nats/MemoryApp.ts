@@ -16,7 +16,9 @@ import type { BatchItem } from "../../protocol/Query.ts"
 import { type AcceptedTask, SubmitTask, type Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
+import { Schedules } from "../../src/app/Schedules.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
+import * as MemorySchedules from "../support/MemorySchedules.ts"
 
 export const keys = { default: "dma_default", other: "dma_other", down: "dma_down" }
 
@@ -271,4 +273,4 @@ const agents = Layer.sync(Agents, () => {
   })
 })
 
-export const memoryApp = Layer.mergeAll(apiKeys, taskLayers, agents)
+export const memoryApp = Layer.mergeAll(apiKeys, taskLayers, agents, Layer.sync(Schedules, MemorySchedules.make))

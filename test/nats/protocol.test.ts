@@ -48,6 +48,35 @@ describe("a client on a bare socket", () => {
     })
   )
 
+  it.live("makes a schedule, asks when it runs, runs it with a key, and deletes it", () =>
+    Effect.gen(function* () {
+      const { client } = yield* rig()
+      const ask = (verb: string, body: object, more: Record<string, string> = {}) =>
+        Effect.promise(() => client.request(`datamcp.v1.default.schedules.${verb}`, body, { ...authorised, ...more }))
+      const made = yield* ask("create", { name: "s", cron: "@daily", task: { type: "test.work" } })
+      expect(made.json).toMatchObject({ name: "s", namespace: "default", version: 1 })
+      expect((yield* ask("get", { schedule: made.json.id })).json).toEqual(made.json)
+      const changed = yield* ask("update", { schedule: "s", description: "d", if_version: 1 })
+      expect(changed.json).toMatchObject({ description: "d", version: 2 })
+      const stale = yield* ask("update", { schedule: "s", description: "e", if_version: 1 })
+      expect(stale.headers["nats-service-error-code"]).toBe("409")
+      expect((yield* ask("pause", { schedule: "s" })).json).toMatchObject({ status: "paused" })
+      expect((yield* ask("resume", { schedule: "s" })).json).toMatchObject({ status: "active" })
+      const run = yield* ask("run", { schedule: "s" }, { "Idempotency-Key": "k1" })
+      expect(run.json).toMatchObject({ task: { name: "k1", type: "test.work" } })
+      expect((yield* ask("next", { schedule: "s", count: 2 })).json.data).toHaveLength(2)
+      expect((yield* ask("preview", { every_ms: 1000, count: 3 })).json.data).toHaveLength(3)
+      expect((yield* ask("runs", { schedule: "s" })).json).toEqual({ data: [], next_cursor: null })
+      expect((yield* ask("list", {})).json.data).toHaveLength(1)
+      const wrong = yield* ask("create", { name: "w", cron: "61 * * * *", task: { type: "test.work" } })
+      expect(wrong.json).toMatchObject({ status: 422, errors: [{ field: "cron" }] })
+      expect((yield* ask("delete", { schedule: "s" })).json).toMatchObject({ name: "s" })
+      expect((yield* ask("get", { schedule: "s" })).json).toMatchObject({
+        type: "urn:datamcp:problem:schedule-not-found"
+      })
+    })
+  )
+
   it.live("waits for a task's end, or for its patience's", () =>
     Effect.gen(function* () {
       const { client, script } = yield* rig()

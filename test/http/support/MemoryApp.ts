@@ -29,9 +29,11 @@ import { ApiKeys } from "../../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../../src/app/Artifacts.ts"
 import { authorize } from "../../../src/app/authorize.ts"
 import * as OpenStreams from "../../../src/app/OpenStreams.ts"
+import { Schedules } from "../../../src/app/Schedules.ts"
 import { System } from "../../../src/app/System.ts"
 import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
+import * as MemorySchedules from "../../support/MemorySchedules.ts"
 
 /** A key of each role, and one that Postgres cannot be asked about. */
 export const keys = {
@@ -410,5 +412,6 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(Tasks, tasks(state)),
     Layer.succeed(Agents, agents(state)),
     Layer.succeed(Artifacts, artifacts(state)),
+    Layer.sync(Schedules, MemorySchedules.make),
     Layer.succeed(System, system(state))
   )

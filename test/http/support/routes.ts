@@ -22,12 +22,20 @@ const bodies: { readonly [name: string]: unknown } = {
   "PUT /api/v1/agents/:agent": { description: "d" },
   "POST /api/v1/agents/:agent/scale": { desired_instances: 2 },
   "POST /api/v1/agents/:agent/capabilities": { name: "echo" },
+  "POST /api/v1/schedules": { name: "s", cron: "@daily", task: { type: "echo" } },
+  "PUT /api/v1/schedules/:schedule": { description: "d" },
+  "POST /api/v1/schedules/preview": { cron: "@daily" },
   "POST /api/v1/api-keys": { name: "k", role: "viewer" }
 }
 
 export const unknownId = "01900000-0000-7000-8000-999999999999"
 
-const parameters: { readonly [name: string]: string } = { id: unknownId, agent: "nobody", name: "echo" }
+const parameters: { readonly [name: string]: string } = {
+  id: unknownId,
+  agent: "nobody",
+  schedule: "nothing",
+  name: "echo"
+}
 
 const found: Array<Route> = []
 HttpApi.reflect(Api, {
