@@ -20,6 +20,8 @@ export const permissions = [
   "artifact:read",
   "event:read",
   "metrics:read",
+  "webhook:read",
+  "webhook:write",
   "key:create",
   "key:read",
   "key:revoke",
@@ -37,8 +39,8 @@ const work: ReadonlyArray<Permission> = [...read, "task:create", "task:cancel", 
 /** What each role grants. `namespace:create` counts only for keys of the namespace `default`. */
 export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> } = {
   admin: permissions,
-  operator: [...work, "agent:create", "agent:update", "agent:delete", "agent:scale", "metrics:read"],
-  viewer: [...read, "metrics:read"],
+  operator: [...work, "agent:create", "agent:update", "agent:delete", "agent:scale", "metrics:read", "webhook:read", "webhook:write"],
+  viewer: [...read, "metrics:read", "webhook:read"],
   agent: ["task:create", "task:read", "artifact:create", "artifact:read"],
   api_user: work
 }
@@ -47,7 +49,7 @@ export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> 
 export class Principal extends Context.Service<
   Principal,
   {
-    /** `key:<id>` for an API key, `node:<name>` for a node. */
+    /** `key:<id>` for an API key, `hook:<id>` for a hook, `node:<name>` for a node. */
     readonly actor: string
     readonly namespace: Namespace
     readonly role: Role

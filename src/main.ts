@@ -4,7 +4,8 @@
  *   servers         Postgres and NATS: named ones, or our own (`up`)
  *     transport     bus, ledger, stores, placement
  *       actors      directory, dispatcher, scheduler, host, reconciler
- *         cases     tasks, agents, keys, artifacts, system
+ *         outside   webhooks are told of events
+ *         cases     tasks, agents, keys, artifacts, webhooks, hooks, system
  *           doors   HTTP, NATS
  *
  * What is built later ends first: doors close, then instances hand over, then connections and servers go.
@@ -17,15 +18,18 @@ import { AgentDirectory } from "../actors/AgentDirectory.ts"
 import { AgentHost } from "../actors/AgentHost.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
+import { networkPolicy } from "../actors/behaviours/AddressGuard.ts"
 import { Scheduler } from "../actors/Scheduler.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
 import manifest from "../package.json" with { type: "json" }
 import { Agents } from "./app/Agents.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
+import { Hooks } from "./app/Hooks.ts"
 import { Startup } from "./app/Startup.ts"
 import { System } from "./app/System.ts"
 import { Tasks } from "./app/Tasks.ts"
+import { Webhooks } from "./app/Webhooks.ts"
 import * as UserBehaviours from "./behaviours.ts"
 import { Nats } from "./bus/Nats.ts"
 import * as NatsBus from "./bus/NatsBus.ts"
@@ -38,16 +42,22 @@ import { AgentRegistry } from "./ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "./ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "./ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
+import { HookStore } from "./ledger/HookStore.ts"
 import * as Migrations from "./ledger/Migrations.ts"
 import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
+import { WebhookDeliveries } from "./ledger/WebhookDeliveries.ts"
+import { WebhookStore } from "./ledger/WebhookStore.ts"
 import { NatsLink } from "./nats/NatsLink.ts"
 import * as NatsService from "./nats/NatsService.ts"
 import * as Logs from "./observability/Logs.ts"
 import * as ProcessMetrics from "./observability/ProcessMetrics.ts"
 import * as Tracing from "./observability/Tracing.ts"
 import * as ClusterPlacement from "./placement/ClusterPlacement.ts"
+import * as WebhookDeliverer from "./webhooks/WebhookDeliverer.ts"
+import { WebhookNetwork } from "./webhooks/WebhookNetwork.ts"
+import { WebhookSender } from "./webhooks/WebhookSender.ts"
 
 type Config = AppConfig["Service"]
 
@@ -166,6 +176,9 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     ApiKeyStore.layer,
     ArtifactStorePostgres.layer,
     TaskReader.layer,
+    WebhookStore.layer,
+    WebhookDeliveries.layer(config.nodeName),
+    HookStore.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
     UserBehaviours.layer(config.behaviours),
@@ -176,7 +189,15 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(AgentDirectory.layer)
   )
-  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+  const outside = WebhookDeliverer.layer.pipe(Layer.provideMerge(WebhookSender.layer))
+  const cases = Layer.mergeAll(
+    Hooks.layer.pipe(Layer.provideMerge(Tasks.layer)),
+    Agents.layer,
+    ApiKeys.layer,
+    Artifacts.layer,
+    System.layer,
+    Webhooks.layer
+  ).pipe(Layer.provideMerge(outside))
   const doors = Layer.mergeAll(
     HttpServer.layer({ host: config.host, port: config.port }),
     NatsService.layer({
@@ -204,7 +225,8 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Layer.provide(
       Layer.mergeAll(
         Layer.succeed(SchedulerLimits, { ...SchedulerLimits.defaultValue(), mailboxTasks: config.schedulerMailbox }),
-        Layer.succeed(HttpLimits, { ...HttpLimits.defaultValue(), drainTime: config.drain })
+        Layer.succeed(HttpLimits, { ...HttpLimits.defaultValue(), drainTime: config.drain }),
+        Layer.succeed(WebhookNetwork, networkPolicy({ allow_private: config.webhooksAllowPrivate }))
       )
     )
   )

@@ -25,12 +25,14 @@ import type { Exchange } from "./Exchange.ts"
 import { failureAnswer } from "./FailureAnswer.ts"
 import * as FastLane from "./FastLane.ts"
 import * as GraphRoutes from "./GraphRoutes.ts"
+import * as HookRoutes from "./HookRoutes.ts"
 import { listen } from "./HttpListener.ts"
 import { currentExchange } from "./nodeRequest.ts"
 import { RequestBodies } from "./RequestBodies.ts"
 import * as SystemRoutes from "./SystemRoutes.ts"
 import * as TaskRoutes from "./TaskRoutes.ts"
 import * as TransportLive from "./TransportLive.ts"
+import * as WebhookRoutes from "./WebhookRoutes.ts"
 
 /** Where the server listens. */
 export class HttpServer extends Context.Service<
@@ -81,6 +83,9 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     AgentRoutes.layer,
     ArtifactRoutes.layer,
     ApiKeyRoutes.layer,
+    WebhookRoutes.layer,
+    HookRoutes.layer,
+    HookRoutes.callLayer,
     SystemRoutes.systemLayer,
     SystemRoutes.healthLayer
   ]),

@@ -18,6 +18,7 @@ import type { Exchange } from "./Exchange.ts"
 import type { Call, Handlers } from "./Handlers.ts"
 import { bearerKey, idempotencyKey } from "./RequestHead.ts"
 import { taskHandlers } from "./taskHandlers.ts"
+import { webhookHandlers } from "./webhookHandlers.ts"
 
 export interface Route {
   readonly holds: boolean
@@ -33,7 +34,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
 }) {
   const keys = yield* ApiKeys
   const context = yield* Effect.context<never>()
-  const handlers: Handlers = { ...(yield* taskHandlers), ...(yield* agentHandlers) }
+  const handlers: Handlers = { ...(yield* taskHandlers), ...(yield* agentHandlers), ...(yield* webhookHandlers) }
 
   const routeOf = <Name extends EndpointName>(name: Name): readonly [string, Route] => {
     const { bytesMax, holds, read, takesKey } = endpoints[name]
