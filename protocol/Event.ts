@@ -58,7 +58,9 @@ export const Event = Schema.Struct({
   number: Schema.Int,
   at: Timestamp,
   namespace: Namespace,
-  actor: Schema.NullOr(Schema.String).annotateKey({ description: "Who caused it: `key:<id>`, `hook:<id>` or `node:<name>`." }),
+  actor: Schema.NullOr(Schema.String).annotateKey({
+    description: "Who caused it: `key:<id>`, `hook:<id>` or `node:<name>`."
+  }),
   trace: Schema.NullOr(Schema.String).annotateKey({ description: "W3C trace id of the request that caused it." }),
   data: Schema.Json
 }).annotate({ identifier: "Event" })

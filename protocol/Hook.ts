@@ -42,11 +42,12 @@ const definition = {
 }
 
 const task = Schema.Record(Schema.String, Schema.Json).annotate({
-  description: "Template of the task: the fields of SubmitTask, with `$body`, `$header` and `$text` for what is filled in."
+  description:
+    "Template of the task: the fields of SubmitTask, with `$body`, `$header` and `$text` for what is filled in."
 })
 
 export const HookSecret = Schema.String.check(
-  Schema.isPattern(/^[\x21-\x7e]{16,128}$/u, { expected: "16 to 128 visible characters" })
+  Schema.isPattern(/^[\x20-\x7e]{16,128}$/u, { expected: "16 to 128 ASCII characters" })
 )
 
 export const CreateHook = Schema.Struct({
@@ -90,7 +91,9 @@ export type Hook = typeof Hook.Type
 export const CreatedHook = Schema.Struct({
   ...Hook.fields,
   secret: Schema.String.annotateKey({ description: "In this answer and never again." }),
-  path: Schema.String.annotateKey({ description: "Where requests go, on any node; with `secret` it ends in the secret." })
+  path: Schema.String.annotateKey({
+    description: "Where requests go, on any node; with `secret` it ends in the secret."
+  })
 }).annotate({ identifier: "CreatedHook" })
 export type CreatedHook = typeof CreatedHook.Type
 

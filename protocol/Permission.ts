@@ -39,7 +39,16 @@ const work: ReadonlyArray<Permission> = [...read, "task:create", "task:cancel", 
 /** What each role grants. `namespace:create` counts only for keys of the namespace `default`. */
 export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> } = {
   admin: permissions,
-  operator: [...work, "agent:create", "agent:update", "agent:delete", "agent:scale", "metrics:read", "webhook:read", "webhook:write"],
+  operator: [
+    ...work,
+    "agent:create",
+    "agent:update",
+    "agent:delete",
+    "agent:scale",
+    "metrics:read",
+    "webhook:read",
+    "webhook:write"
+  ],
   viewer: [...read, "metrics:read", "webhook:read"],
   agent: ["task:create", "task:read", "artifact:create", "artifact:read"],
   api_user: work

@@ -119,16 +119,20 @@ create index hooks_by_namespace on hooks (namespace, id desc);
 -- Writes down which of a statement's events some webhook wants, at most 500 to a row. `ledger.webhooks_attend` puts it on
 -- `events` when the first webhook is enabled and `ledger.webhooks_rest` takes it away after the last: without webhooks
 -- recording an event costs what it did. Not one of the ledger's functions: nodes of every version share the one trigger.
+-- A statement's events are of few kinds, so it asks by kind and not by event.
 create function webhook_journal_write() returns trigger language plpgsql as $$
 begin
   insert into webhook_journal (namespace, aggregates, numbers)
+  with kinds as materialized (
+    select k.namespace, k.type from (select distinct a.namespace, a.type from added a) k
+    where exists (
+      select from webhook_interest i where i.namespace = k.namespace and i.event = any (array[k.type, '*'])
+    )
+  )
   select w.namespace, array_agg(w.aggregate), array_agg(w.number)
   from (
-    select a.namespace, a.aggregate, a.number, (row_number() over (partition by a.namespace) - 1) / 500 as part
-    from added a
-    where exists (
-      select from webhook_interest i where i.namespace = a.namespace and i.event = any (array[a.type, '*'])
-    )
+    select a.namespace, a.aggregate, a.number, (row_number() over () - 1) / 500 as part
+    from added a join kinds k on k.namespace = a.namespace and k.type = a.type
   ) w
   group by w.namespace, w.part;
   return null;

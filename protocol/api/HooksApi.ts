@@ -60,9 +60,7 @@ const rotate = HttpApiEndpoint.post("rotate", "/hooks/:id/rotate", {
   payload: RotateHook,
   success: CreatedHook,
   error: [HookNotFound, ...BodyProblem]
-}).annotateMerge(
-  documented({ summary: "Give a hook a new secret", description: "The old one is refused at once." })
-)
+}).annotateMerge(documented({ summary: "Give a hook a new secret", description: "The old one is refused at once." }))
 
 export class HooksApi extends HttpApiGroup.make("hooks")
   .add(create, list, get, update, remove, rotate)
@@ -92,7 +90,8 @@ const bySignature = HttpApiEndpoint.post("bySignature", "/hooks/:id", {
 }).annotateMerge(
   documented({
     summary: "Submit a task by a signed request",
-    description: "Of a hook with authentication `standard` or `github`. 404 for a wrong signature as for an unknown hook."
+    description:
+      "Of a hook with authentication `standard` or `github`. 404 for a wrong signature as for an unknown hook."
   })
 )
 

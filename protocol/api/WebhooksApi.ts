@@ -12,8 +12,8 @@ import {
   CreateWebhook,
   Delivery,
   ListDeliveries,
-  Replayed,
   ReplayDeliveries,
+  Replayed,
   RotateWebhook,
   UpdateWebhook,
   Webhook
@@ -32,7 +32,8 @@ const create = HttpApiEndpoint.post("create", "/webhooks", {
 }).annotateMerge(
   documented({
     summary: "Define a webhook",
-    description: "Every matching event that is committed after the answer is delivered at least once. The secret is shown once.",
+    description:
+      "Every matching event that is committed after the answer is delivered at least once. The secret is shown once.",
     answers: { 201: { location: "Path of the webhook.", ...versioned } }
   })
 )

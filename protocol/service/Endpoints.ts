@@ -35,8 +35,8 @@ import {
   CreateWebhook,
   Delivery,
   ListDeliveries,
-  Replayed,
   ReplayDeliveries,
+  Replayed,
   RotateWebhook,
   UpdateWebhook,
   Webhook
@@ -352,7 +352,8 @@ export const endpoints = {
     problems: [WebhookNotFound, DeliveryNotFound, Conflict]
   }),
   "hooks.create": endpoint("hooks", "create", {
-    summary: "Define a hook, at which another system submits tasks over HTTP. Its secret is in the answer and never again.",
+    summary:
+      "Define a hook, at which another system submits tasks over HTTP. Its secret is in the answer and never again.",
     request: CreateHook,
     answer: CreatedHook,
     problems: [Conflict]
@@ -370,7 +371,9 @@ export const endpoints = {
   }),
   "hooks.update": endpoint("hooks", "update", {
     summary: "Replace the parts of a hook that are given; with `if_version` only of that version.",
-    request: Schema.Struct({ ...ofHook, ...ifVersion, ...UpdateHook.fields }).annotate({ identifier: "UpdateHookById" }),
+    request: Schema.Struct({ ...ofHook, ...ifVersion, ...UpdateHook.fields }).annotate({
+      identifier: "UpdateHookById"
+    }),
     answer: Hook,
     problems: [HookNotFound, Conflict]
   }),

@@ -51,7 +51,7 @@ $$;
 -- node is at are left to it. The deliveries and the end of the journal's rows are one transaction: nothing is lost, and
 -- what was fanned out is not again.
 create function ledger.webhooks_fan_out(p_events int) returns int
-language plpgsql set plan_cache_mode = force_generic_plan as $$
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_rows int;
 begin
@@ -60,16 +60,16 @@ begin
   ), counted as (
     select l.id, sum(l.size) over (order by l.id) - l.size as before from locked l
   ), taken as (
-    delete from webhook_journal j using counted c where j.id = c.id and c.before < p_events
+    delete from webhook_journal j using counted c where j.id = any (array[c.id]) and c.before < p_events
     returning j.aggregates, j.numbers
   ), made as (
     insert into webhook_deliveries (id, webhook_id, aggregate, number, event, body, attempts_until, gives_up_at)
     select ledger.uuid_v7(), w.id, f.aggregate, f.number, f.type,
       ledger.webhook_body(f, t, w.include_result), w.attempts_max, now() + interval '72 hours'
     from taken j cross join lateral unnest(j.aggregates, j.numbers) as u (aggregate, number)
-      join events f on f.aggregate = u.aggregate and f.number = u.number
-      join webhooks w on w.namespace = f.namespace and w.enabled and (w.events is null or f.type = any (w.events))
-      left join tasks t on f.kind = 'task' and t.id = f.aggregate
+      join events f on f.aggregate = any (array[u.aggregate]) and f.number = u.number
+      join webhooks w on w.namespace = any (array[f.namespace]) and w.enabled and (w.events is null or f.type = any (w.events))
+      left join tasks t on f.kind = 'task' and t.id = any (array[f.aggregate])
     where (w.agent_id is null or w.agent_id = case when f.kind = 'agent' then f.aggregate else t.agent_id end)
       and (w.type is null or w.type = t.type)
       and (w.labels is null or coalesce(t.labels, '{}') @> w.labels)
@@ -85,19 +85,28 @@ end $$;
 create function ledger.webhooks_claim(p_limit int, p_lease double precision)
 returns table (id uuid, webhook_id uuid, namespace text, event text, body text, attempt int, attempts_until int,
   remaining_ms double precision, url text, secret bytea, previous_secret bytea, retry json, timeout_ms int)
-language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+  v_webhooks uuid[];
+begin
   with recursive waiting as (
     (select d.webhook_id from webhook_deliveries d where d.status in ('pending', 'sending') order by d.webhook_id limit 1)
     union all
     select (select d.webhook_id from webhook_deliveries d
       where d.status in ('pending', 'sending') and d.webhook_id > k.webhook_id order by d.webhook_id limit 1)
     from waiting k where k.webhook_id is not null
-  ), locked as materialized (
-    select w.* from webhooks w
+  ), locked as (
+    select w.id from webhooks w
     where w.id = any (array(select k.webhook_id from waiting k where k.webhook_id is not null)) and w.enabled
     order by random() limit p_limit for no key update skip locked
-  ), picked as materialized (
-    select d.id from locked w cross join lateral (
+  )
+  select array_agg(l.id) into v_webhooks from locked l;
+  if v_webhooks is null then return; end if;
+  -- A statement of its own: its snapshot has what those claimed who held the webhooks before.
+  return query
+  with picked as materialized (
+    select d.id from unnest(v_webhooks) as l (id) join webhooks w on w.id = any (array[l.id]) cross join lateral (
       select d.id from webhook_deliveries d
       where d.webhook_id = w.id and d.status in ('pending', 'sending') and d.due_at <= now()
       order by d.due_at, d.id
@@ -115,15 +124,15 @@ language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan a
   select d.id, d.webhook_id, w.namespace, d.event, d.body, d.attempt, d.attempts_until,
     (extract(epoch from d.gives_up_at - now()) * 1000)::float8, w.url, w.secret,
     case when w.previous_until > now() then w.previous_secret end, w.retry, w.timeout_ms
-  from claimed d join locked w on w.id = d.webhook_id
-$$;
+  from claimed d join webhooks w on w.id = any (array[d.webhook_id]);
+end $$;
 
 -- Records the end of an attempt: `delivered`, `pending` (again after `p_delay` ms) or `failed`. Answers the version of a
 -- webhook that this has disabled. An attempt that is not the latest any more changes nothing.
 create function ledger.webhook_settle(p_id uuid, p_attempt int, p_status text, p_delay double precision, p_response int,
   p_duration double precision, p_error text, p_gone boolean, p_node text)
 returns table (webhook_id uuid, namespace text, version int, data json)
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   v_webhook uuid;
@@ -171,7 +180,7 @@ $$;
 -- webhooks also those that wait; a webhook with more than `p_open` that wait is disabled. Answers those.
 create function ledger.webhooks_tidy(p_kept int, p_open int, p_node text)
 returns table (webhook_id uuid, namespace text, version int, data json)
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   v_webhook record;

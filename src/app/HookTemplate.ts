@@ -2,7 +2,7 @@
  * Decides, as pure functions, which templates of a task a hook may have, and what a request makes of one. The forms stand
  * in `protocol/Hook.ts`; nothing else of a template is looked at, and nothing of a request is ever run.
  */
-import { Result, Schema } from "effect"
+import { Result, type Schema } from "effect"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import { type InvalidInput, invalidField } from "../../protocol/Problem.ts"
 import { SubmitTask } from "../../protocol/Task.ts"
@@ -49,10 +49,8 @@ export const checkTemplate = (template: Readonly<Record<string, Json>>): Result.
 }
 
 /** The task that a request asks for. `InvalidInput` when something that the template names is not in it. */
-export const fillTemplate = (
-  template: Json,
-  request: HookRequest
-): Result.Result<SubmitTask, InvalidInput> => Result.flatMap(fill(template, request), (task) => decodeTask(task))
+export const fillTemplate = (template: Json, request: HookRequest): Result.Result<SubmitTask, InvalidInput> =>
+  Result.flatMap(fill(template, request), (task) => decodeTask(task))
 
 /** The one form that an object is; undefined when it is none. */
 const formOf = (value: Json): "$body" | "$header" | "$text" | "$literal" | undefined => {
@@ -94,9 +92,14 @@ const faultOf = (value: Json, at: string): InvalidInput | undefined => {
     case "$body":
       return typeof given === "string" && /^(\/([^~]|~[01])*)?$/u.test(given)
         ? undefined
-        : invalidField(`${at}.$body`, 'must be a JSON Pointer (RFC 6901), such as "/repository/name", or "" for all of it')
+        : invalidField(
+            `${at}.$body`,
+            'must be a JSON Pointer (RFC 6901), such as "/repository/name", or "" for all of it'
+          )
     case "$header":
-      return typeof given === "string" && /^[A-Za-z0-9-]{1,64}$/u.test(given) && !refusedHeaders.has(given.toLowerCase())
+      return typeof given === "string" &&
+        /^[A-Za-z0-9-]{1,64}$/u.test(given) &&
+        !refusedHeaders.has(given.toLowerCase())
         ? undefined
         : invalidField(`${at}.$header`, "must be the name of a header that carries no credential")
     case "$text":
@@ -134,10 +137,12 @@ const fill = (value: Json, request: HookRequest): Filled => {
   switch (formOf(value)) {
     case "$literal":
       return Result.succeed(value["$literal"] ?? null)
-    case "$body":
-      return orDefault(value, at(request.body, String(value["$body"])), `body${String(value["$body"])}`)
+    case "$body": {
+      const pointer = textOf(value["$body"])
+      return orDefault(value, at(request.body, pointer), `body${pointer}`)
+    }
     case "$header": {
-      const name = String(value["$header"]).toLowerCase()
+      const name = textOf(value["$header"]).toLowerCase()
       return orDefault(value, request.headers[name], `header ${name}`)
     }
     case "$text":
@@ -154,11 +159,16 @@ const fill = (value: Json, request: HookRequest): Filled => {
   }
 }
 
+/** What stands in a form that has passed `checkTemplate`. */
+const textOf = (value: Json | undefined) => (typeof value === "string" ? value : "")
+
 const orDefault = (form: Schema.JsonObject, found: Json | undefined, what: string): Filled => {
   if (found !== undefined) return Result.succeed(found)
   return Object.hasOwn(form, "default")
     ? Result.succeed(form["default"] ?? null)
-    : Result.fail(invalidField(what.slice(0, 300), "is not in the request, and the hook's template has no default for it"))
+    : Result.fail(
+        invalidField(what.slice(0, 300), "is not in the request, and the hook's template has no default for it")
+      )
 }
 
 const text = (parts: Json, request: HookRequest): Filled => {
@@ -182,4 +192,3 @@ const at = (root: Json, pointer: string): Json | undefined => {
   }
   return value
 }
-

@@ -80,9 +80,7 @@ export class Hooks extends Context.Service<
      * Submits the hook's task for a request. `HookNotFound` alike for an unknown hook, a disabled one, a wrong secret and a
      * wrong or old signature; `Overloaded` above the hook's rate. The same value of its idempotency header gives the same task.
      */
-    readonly call: <E, R>(
-      call: HookCall<E, R>
-    ) => Effect.Effect<HookAccepted, HookNotFound | SubmitProblem | E, R>
+    readonly call: <E, R>(call: HookCall<E, R>) => Effect.Effect<HookAccepted, HookNotFound | SubmitProblem | E, R>
   }
 >()("datamcp/app/Hooks") {
   static readonly layer = Layer.effect(
@@ -101,7 +99,8 @@ export class Hooks extends Context.Service<
       /** What is shown once, and what is stored of it. */
       const secretFor = Effect.fnUntraced(function* (authentication: HookAuthentication, given: string | undefined) {
         if (authentication === "secret") {
-          if (given !== undefined) return yield* invalidField("secret", "is always made here for authentication `secret`")
+          if (given !== undefined)
+            return yield* invalidField("secret", "is always made here for authentication `secret`")
           const shown = Buffer.from(yield* random.randomBytes(secretBytes)).toString("base64url")
           return { shown, stored: sha256(shown) }
         }
@@ -228,7 +227,11 @@ export class Hooks extends Context.Service<
         const command = yield* Effect.fromResult(fillTemplate(hook.task, { body, headers: call.headers }))
         const once = call.headers[hook.idempotency_header]
         const key = once === undefined ? {} : { idempotency_key: `hook:${hook.id}:${sha256(once).toString("hex")}` }
-        const accepted = yield* Effect.provideService(tasks.submit({ ...command, ...key }), Principal, principalOf(hook))
+        const accepted = yield* Effect.provideService(
+          tasks.submit({ ...command, ...key }),
+          Principal,
+          principalOf(hook)
+        )
         return { task_id: accepted.id, status: accepted.status, duplicate: accepted.duplicate }
       })
 
@@ -239,7 +242,9 @@ export class Hooks extends Context.Service<
             const problem = exit._tag === "Success" ? undefined : exit.cause.reasons.find(({ _tag }) => _tag === "Fail")
             const tag = problem?._tag === "Fail" ? Reflect.get(Object(problem.error), "_tag") : undefined
             return Metric.update(
-              Metrics.hookRequests({ outcome: exit._tag === "Success" ? "accepted" : (outcomes[String(tag)] ?? "refused") }),
+              Metrics.hookRequests({
+                outcome: exit._tag === "Success" ? "accepted" : (outcomes[String(tag)] ?? "refused")
+              }),
               1
             )
           }),
@@ -289,7 +294,10 @@ const notFound = (id: string) =>
   })
 
 const overloaded = (seconds: number) =>
-  new Overloaded({ detail: "This hook gets more requests than this node takes of it. Nothing was stored.", retry_after_seconds: seconds })
+  new Overloaded({
+    detail: "This hook gets more requests than this node takes of it. Nothing was stored.",
+    retry_after_seconds: seconds
+  })
 
 const nameTaken = (name: HookName | undefined) =>
   new Conflict({ detail: `This namespace has a hook "${name}" already.`, reason: "name-taken" })

@@ -30,8 +30,8 @@ import {
   type CreateWebhook,
   type Delivery,
   type ListDeliveries,
-  type Replayed,
   type ReplayDeliveries,
+  type Replayed,
   type RotateWebhook,
   type UpdateWebhook,
   type Webhook,
@@ -57,7 +57,9 @@ export class Webhooks extends Context.Service<
   Webhooks,
   {
     /** Every matching event that is committed after the answer is delivered at least once. */
-    readonly create: (command: CreateWebhook) => Effect.Effect<CreatedWebhook, InvalidInput | Conflict | Denied, Principal>
+    readonly create: (
+      command: CreateWebhook
+    ) => Effect.Effect<CreatedWebhook, InvalidInput | Conflict | Denied, Principal>
     readonly list: (query: PageQuery) => Effect.Effect<Page<Webhook>, InvalidInput | Denied, Principal>
     readonly get: (id: WebhookId) => Effect.Effect<Webhook, WebhookNotFound | Denied, Principal>
     /** Replaces the parts that are given, of the version `ifVersion` only when there is one. */
@@ -221,7 +223,9 @@ export class Webhooks extends Context.Service<
                 }
           )
         )
-        return typeof changed === "string" ? yield* Effect.die(new Error("a name that did not change is taken")) : changed
+        return typeof changed === "string"
+          ? yield* Effect.die(new Error("a name that did not change is taken"))
+          : changed
       }, orUnavailable)
 
       const rotate: Webhooks["Service"]["rotate"] = Effect.fn("Webhooks.rotate")(function* (id, { overlap_ms }) {

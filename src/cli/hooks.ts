@@ -149,7 +149,10 @@ const rotate = Command.make(
     const payload = Record.getSomes({ secret: given.secret })
     yield* output.answer(yield* client.hooks.rotate({ params: { id: given.id }, payload }), View.createdHook)
   })
-).pipe(Command.provide(Client.layer), Command.withDescription("Give a hook a new secret; the old one is refused at once"))
+).pipe(
+  Command.provide(Client.layer),
+  Command.withDescription("Give a hook a new secret; the old one is refused at once")
+)
 
 export const hooks = Command.make("hooks").pipe(
   Command.withDescription("Addresses at which other systems submit tasks"),

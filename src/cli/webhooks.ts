@@ -141,7 +141,10 @@ const update = Command.make(
     const output = yield* Output
     const fields = { ...(yield* fieldsOf(given)), ...Record.getSomes({ name: given.name, url: given.url }) }
     const payload = yield* decodeCommand(UpdateWebhook, fields, "The change")
-    const headers = Option.match(given.ifVersion, { onNone: () => ({}), onSome: (version) => ({ "if-match": version }) })
+    const headers = Option.match(given.ifVersion, {
+      onNone: () => ({}),
+      onSome: (version) => ({ "if-match": version })
+    })
     yield* output.answer(yield* client.webhooks.update({ params: { id: given.id }, headers, payload }), View.webhook)
   })
 ).pipe(Command.provide(Client.layer), Command.withDescription("Replace the parts of a webhook that are given"))
@@ -259,17 +262,5 @@ const replay = Command.make(
 
 export const webhooks = Command.make("webhooks").pipe(
   Command.withDescription("Who is told of events, and what they were told"),
-  Command.withSubcommands([
-    create,
-    list,
-    get,
-    update,
-    remove,
-    rotate,
-    test,
-    enable,
-    disable,
-    deliveries,
-    replay
-  ])
+  Command.withSubcommands([create, list, get, update, remove, rotate, test, enable, disable, deliveries, replay])
 )

@@ -14,7 +14,7 @@ import { parseJsonBytes } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { Hooks } from "../app/Hooks.ts"
 import { addHeaders } from "./answers.ts"
-import { json, type JsonProblem, makeBodyReader } from "./JsonRequest.ts"
+import { type JsonProblem, json, makeBodyReader } from "./JsonRequest.ts"
 
 const decodeCreate = inputDecoder(CreateHook)
 const decodeUpdate = inputDecoder(UpdateHook)

@@ -53,9 +53,10 @@ export class HookStore extends Context.Service<
       namespace: Namespace,
       id: HookId,
       by: ChangedBy,
-      decide: (hook: Hook) => Result.Result<
-        | (HookDefinition & { readonly secret?: Uint8Array; readonly data: Event["data"] })
-        | undefined,
+      decide: (
+        hook: Hook
+      ) => Result.Result<
+        (HookDefinition & { readonly secret?: Uint8Array; readonly data: Event["data"] }) | undefined,
         E
       >
     ) => Effect.Effect<
@@ -150,7 +151,9 @@ export class HookStore extends Context.Service<
         const scope = { list: "hooks", namespace, filters: {} }
         const limit = query.limit ?? Limits.pageEntriesDefault
         const after =
-          query.cursor === undefined ? undefined : yield* Effect.fromResult(decodeCursor(scope, query.cursor, idPattern))
+          query.cursor === undefined
+            ? undefined
+            : yield* Effect.fromResult(decodeCursor(scope, query.cursor, idPattern))
         const rows = yield* sql<Hook>`
           select ${columns} from hooks h
           where h.namespace = ${namespace} ${after === undefined ? sql.literal("") : sql`and h.id < ${after}`}

@@ -68,7 +68,11 @@ export class WebhookStore extends Context.Service<
   WebhookStore,
   {
     readonly create: (
-      webhook: { readonly id: WebhookId; readonly namespace: Namespace; readonly secret: Uint8Array } & WebhookDefinition,
+      webhook: {
+        readonly id: WebhookId
+        readonly namespace: Namespace
+        readonly secret: Uint8Array
+      } & WebhookDefinition,
       by: ChangedBy
     ) => Effect.Effect<ChangedWebhook | Refused, StoreUnavailable>
     readonly get: (namespace: Namespace, id: WebhookId) => Effect.Effect<WebhookRow | undefined, StoreUnavailable>
@@ -194,7 +198,9 @@ export class WebhookStore extends Context.Service<
         const scope = { list: "webhooks", namespace, filters: {} }
         const limit = query.limit ?? Limits.pageEntriesDefault
         const after =
-          query.cursor === undefined ? undefined : yield* Effect.fromResult(decodeCursor(scope, query.cursor, idPattern))
+          query.cursor === undefined
+            ? undefined
+            : yield* Effect.fromResult(decodeCursor(scope, query.cursor, idPattern))
         const rows = yield* sql<WebhookRow>`
           select ${columns} from webhooks w
           where w.namespace = ${namespace} ${after === undefined ? sql.literal("") : sql`and w.id < ${after}`}
@@ -281,8 +287,7 @@ const originOf = (url: string) => new URL(url).origin
 
 const idPattern = /^[0-9a-f-]{36}$/u
 
-const utc = (column: string) =>
-  `to_char(w.${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${column}`
+const utc = (column: string) => `to_char(w.${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${column}`
 
 const webhookColumns = `w.id, w.namespace, w.name, w.url, w.description, w.events, w.agent_id, w.type, w.labels,
   w.include_result, w.retry, w.attempts_max, w.timeout_ms, w.concurrency, w.disable_after, w.enabled, w.disabled_reason,

@@ -28,7 +28,7 @@ export const WebhookLimits = Context.Reference<{
     inFlightMax: 256,
     fanOutEvents: 2_000,
     lookEvery: Duration.millis(250),
-    lease: Duration.seconds(30),
+    lease: Duration.seconds(15),
     tidyEvery: Duration.seconds(30)
   })
 })

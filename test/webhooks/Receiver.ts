@@ -44,8 +44,20 @@ export const receiver = Effect.map(
           const text = Buffer.concat(chunks).toString()
           const list = received.get(path) ?? []
           received.set(path, list)
-          list.push({ path, method, headers, text, json: text === "" ? undefined : JSON.parse(text), at: performance.now() })
-          const { body = "", delayMillis = 0, headers: sent = {}, status = 204 } = answers.get(path)?.(list.length) ?? {}
+          list.push({
+            path,
+            method,
+            headers,
+            text,
+            json: text === "" ? undefined : JSON.parse(text),
+            at: performance.now()
+          })
+          const {
+            body = "",
+            delayMillis = 0,
+            headers: sent = {},
+            status = 204
+          } = answers.get(path)?.(list.length) ?? {}
           setTimeout(() => response.writeHead(status, sent).end(body), delayMillis)
         })
       })

@@ -2,10 +2,10 @@
 import { createHmac } from "node:crypto"
 import { expect, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
+import { runCli } from "../cli/runCli.ts"
 import { askPort } from "../http/support/TestServer.ts"
 import { RawNatsClient } from "../nats/RawNatsClient.ts"
 import { type ServedPlatform, servePlatform } from "../nats/ServedPlatform.ts"
-import { runCli } from "../cli/runCli.ts"
 import { eventually, type Receiver, receiver, signaturesBy } from "./Receiver.ts"
 
 class Rig extends Context.Service<Rig, { readonly platform: ServedPlatform; readonly receiver: Receiver }>()(
@@ -57,8 +57,9 @@ const clientOf = ({ key, url }: Pick<ServedPlatform, "key" | "url">) => {
   return { port, send, submit, define, log }
 }
 
-const onRig = <A>(test: (client: ReturnType<typeof clientOf>, receiving: Receiver, platform: ServedPlatform) => Promise<A>) =>
-  Effect.flatMap(Rig, ({ platform, receiver }) => Effect.promise(() => test(clientOf(platform), receiver, platform)))
+const onRig = <A>(
+  test: (client: ReturnType<typeof clientOf>, receiving: Receiver, platform: ServedPlatform) => Promise<A>
+) => Effect.flatMap(Rig, ({ platform, receiver }) => Effect.promise(() => test(clientOf(platform), receiver, platform)))
 
 layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("a webhook", (it) => {
   it.effect("is told of what its filter wants, signed, with results where it asked for them", () =>
@@ -140,10 +141,19 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("a webhoo
       await submit(label)
       await eventually("the watcher", () => receiving.at(watcher.path).length > 0)
       expect(receiving.at(watcher.path)[0]?.json.data).toMatchObject({
-        event: { type: "WebhookDisabled", kind: "webhook", aggregate: id, number: 2, data: { reason: "gone", name: view.name } },
+        event: {
+          type: "WebhookDisabled",
+          kind: "webhook",
+          aggregate: id,
+          number: 2,
+          data: { reason: "gone", name: view.name }
+        },
         task: null
       })
-      expect((await send("POST", `/webhooks/${id}/enable`)).json).toMatchObject({ enabled: true, disabled_reason: null })
+      expect((await send("POST", `/webhooks/${id}/enable`)).json).toMatchObject({
+        enabled: true,
+        disabled_reason: null
+      })
       const after = await submit(label)
       await eventually("the next event", () => receiving.at(path).length > 1)
       expect(receiving.at(path)[1]?.json.data.task.id).toBe(after)
@@ -156,7 +166,10 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("a webhoo
       const { id, label, path } = await define(receiving, { disable_after: 3, concurrency: 1, retry })
       receiving.answer(path, (count) => ({ status: count <= 2 || count > 3 ? 500 : 200 }))
       const until = async (failures: number) =>
-        eventually(`${failures} failures`, async () => (await send("GET", `/webhooks/${id}`)).json.failures === failures)
+        eventually(
+          `${failures} failures`,
+          async () => (await send("GET", `/webhooks/${id}`)).json.failures === failures
+        )
       await submit(label)
       await until(1)
       await submit(label)
@@ -181,8 +194,10 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("a webhoo
       await eventually("both", () => receiving.at(path).length === 1)
       const [both] = receiving.at(path)
       expect(both === undefined ? [] : [signaturesBy(secret, both), signaturesBy(next, both)]).toEqual([1, 1])
-      await eventually("the end of the old one", async () =>
-        (await send("GET", `/webhooks/${id}`)).json.previous_secret_until === null)
+      await eventually(
+        "the end of the old one",
+        async () => (await send("GET", `/webhooks/${id}`)).json.previous_secret_until === null
+      )
       await submit(label)
       await eventually("one", () => receiving.at(path).length === 2)
       const [, one] = receiving.at(path)
@@ -202,7 +217,10 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("a webhoo
       expect([again.status, again.json.status]).toEqual([200, "pending"])
       await eventually("one delivered", async () => (await log(id, "?status=delivered")).length === 1)
       expect(receiving.at(path)[3]?.headers["webhook-id"]).toBe(last.id)
-      const range = await send("POST", `/webhooks/${id}/replay`, { since: last.created_at, until: "2100-01-01T00:00:00Z" })
+      const range = await send("POST", `/webhooks/${id}/replay`, {
+        since: "2026-01-01T00:00:00Z",
+        until: "2026-01-02T00:00:00Z"
+      })
       expect(range.json).toEqual({ replayed: 0, more: false })
       const all = await send("POST", `/webhooks/${id}/replay`, { since: "2026-01-01T00:00:00Z" })
       expect(all.json).toEqual({ replayed: 2, more: false })
@@ -279,7 +297,9 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("a webhoo
         filter: view.filter
       })
       expect((await send("DELETE", `/webhooks/${id}`)).status).toBe(204)
-      expect((await send("GET", `/webhooks/${id}`)).json).toMatchObject({ type: "urn:datamcp:problem:webhook-not-found" })
+      expect((await send("GET", `/webhooks/${id}`)).json).toMatchObject({
+        type: "urn:datamcp:problem:webhook-not-found"
+      })
     })
   )
 
@@ -301,52 +321,60 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("a webhoo
     })
   )
 
-  it.effect("is managed over NATS and from the command line too", () =>
-    onRig(async ({ define, send }, receiving, platform) => {
-      const { id, view } = await define(receiving)
-      const nats = await RawNatsClient.open(platform.nats.natsUrl)
-      const ask = async (endpoint: string, body: unknown) => {
-        const headers = { Authorization: `Bearer ${platform.key}` }
-        const answer = await nats.request(`datamcp.v1.default.${endpoint}`, JSON.stringify(body), headers)
-        return answer.json
-      }
-      expect(await ask("webhooks.get", { id })).toMatchObject({ name: view.name })
-      expect(await ask("webhooks.update", { id, description: "over NATS" })).toMatchObject({ version: 2 })
-      expect(await ask("webhooks.test", { id })).toMatchObject({ status: "delivered" })
-      expect(await ask("webhooks.deliveries", { id })).toMatchObject({ data: [{ event: "Ping" }] })
-      expect(await ask("webhooks.replay", { id, since: "2026-01-01T00:00:00Z" })).toEqual({ replayed: 0, more: false })
-      expect(await ask("webhooks.disable", { id })).toMatchObject({ enabled: false, disabled_reason: "asked" })
-      expect(await ask("hooks.list", {})).toMatchObject({ next_cursor: null })
-      nats.close()
+  it.effect(
+    "is managed over NATS and from the command line too",
+    () =>
+      onRig(async ({ define, send }, receiving, platform) => {
+        const { id, view } = await define(receiving)
+        const nats = await RawNatsClient.open(platform.nats.natsUrl)
+        const ask = async (endpoint: string, body: unknown) => {
+          const headers = { Authorization: `Bearer ${platform.key}` }
+          const answer = await nats.request(`datamcp.v1.default.${endpoint}`, JSON.stringify(body), headers)
+          return answer.json
+        }
+        expect(await ask("webhooks.get", { id })).toMatchObject({ name: view.name })
+        expect(await ask("webhooks.update", { id, description: "over NATS" })).toMatchObject({ version: 2 })
+        expect(await ask("webhooks.test", { id })).toMatchObject({ status: "delivered" })
+        expect(await ask("webhooks.deliveries", { id })).toMatchObject({ data: [{ event: "Ping" }] })
+        expect(await ask("webhooks.replay", { id, since: "2026-01-01T00:00:00Z" })).toEqual({
+          replayed: 0,
+          more: false
+        })
+        expect(await ask("webhooks.disable", { id })).toMatchObject({ enabled: false, disabled_reason: "asked" })
+        expect(await ask("hooks.list", {})).toMatchObject({ next_cursor: null })
+        nats.close()
 
-      const env = { DATAMCP_URL: platform.url, DATAMCP_API_KEY: platform.key }
-      const cli = async (...args: ReadonlyArray<string>) => {
-        const run = await Effect.runPromise(runCli([...args, "--json"], { env }))
-        return { ...run, json: JSON.parse(run.stdout) }
-      }
-      const made = await cli("webhooks", "create", fresh("cli"), receiving.url("/cli"), "--event", "TaskFailed")
-      expect(made).toMatchObject({ code: 0, json: { secret: expect.stringMatching(/^whsec_/u) } })
-      expect((await cli("webhooks", "list")).json.data.length).toBeGreaterThan(1)
-      expect((await cli("webhooks", "test", made.json.id)).json).toMatchObject({ status: "delivered" })
-      expect((await cli("webhooks", "deliveries", made.json.id)).json.data).toHaveLength(1)
-      expect((await cli("webhooks", "update", made.json.id, "--concurrency", "1")).json).toMatchObject({
-        concurrency: 1,
-        filter: { events: ["TaskFailed"] }
-      })
-      expect((await cli("webhooks", "rotate", made.json.id, "--overlap", "1m")).json.secret).not.toBe(made.json.secret)
-      expect((await cli("webhooks", "create", fresh("cli"), "http://127.1/")).code).toBe(1)
-      expect((await cli("webhooks", "delete", made.json.id)).code).toBe(0)
-      expect((await send("GET", `/webhooks/${made.json.id}`)).status).toBe(404)
-      const hook = await cli("hooks", "create", fresh("cli"), "--task", '{"agent":"echo","payload":{"$body":""}}')
-      const called = await askPort(Number(new URL(platform.url).port), {
-        ...{ key: null, method: "POST", path: hook.json.path, body: '{"by":"cli"}' },
-        headers: { "content-type": "application/json" }
-      })
-      expect([called.status, called.json.duplicate]).toEqual([202, false])
-      expect((await cli("hooks", "disable", hook.json.id)).json.enabled).toBe(false)
-      expect((await cli("hooks", "delete", hook.json.id)).code).toBe(0)
-    })
-  , 60_000)
+        const env = { DATAMCP_URL: platform.url, DATAMCP_API_KEY: platform.key }
+        const cli = async (...args: ReadonlyArray<string>) => {
+          const run = await Effect.runPromise(runCli([...args, "--json"], { env }))
+          return { ...run, json: JSON.parse(run.stdout) }
+        }
+        const made = await cli("webhooks", "create", fresh("cli"), receiving.url("/cli"), "--event", "TaskFailed")
+        expect(made).toMatchObject({ code: 0, json: { secret: expect.stringMatching(/^whsec_/u) } })
+        expect((await cli("webhooks", "list")).json.data.length).toBeGreaterThan(1)
+        expect((await cli("webhooks", "test", made.json.id)).json).toMatchObject({ status: "delivered" })
+        expect((await cli("webhooks", "deliveries", made.json.id)).json.data).toHaveLength(1)
+        expect((await cli("webhooks", "update", made.json.id, "--concurrency", "1")).json).toMatchObject({
+          concurrency: 1,
+          filter: { events: ["TaskFailed"] }
+        })
+        expect((await cli("webhooks", "rotate", made.json.id, "--overlap", "1m")).json.secret).not.toBe(
+          made.json.secret
+        )
+        expect((await cli("webhooks", "create", fresh("cli"), "http://127.1/")).code).toBe(1)
+        expect((await cli("webhooks", "delete", made.json.id)).code).toBe(0)
+        expect((await send("GET", `/webhooks/${made.json.id}`)).status).toBe(404)
+        const hook = await cli("hooks", "create", fresh("cli"), "--task", '{"agent":"echo","payload":{"$body":""}}')
+        const called = await askPort(Number(new URL(platform.url).port), {
+          ...{ key: null, method: "POST", path: hook.json.path, body: '{"by":"cli"}' },
+          headers: { "content-type": "application/json" }
+        })
+        expect([called.status, called.json.duplicate]).toEqual([202, false])
+        expect((await cli("hooks", "disable", hook.json.id)).json.enabled).toBe(false)
+        expect((await cli("hooks", "delete", hook.json.id)).code).toBe(0)
+      }),
+    60_000
+  )
 
   it.effect("never has its secret in the log of the node", () =>
     onRig(async ({ define }, receiving, platform) => {
@@ -419,10 +447,12 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("a hook",
   it.effect("takes requests that are signed as Standard Webhooks or GitHub sign them", () =>
     onRig(async ({ port, send }) => {
       const define = async (authentication: string, secret?: string) =>
-        (await send("POST", "/hooks", {
-          ...{ name: fresh("hook"), authentication, task: { agent: "echo", payload: { $body: "" } } },
-          ...(secret === undefined ? {} : { secret })
-        })).json
+        (
+          await send("POST", "/hooks", {
+            ...{ name: fresh("hook"), authentication, task: { agent: "echo", payload: { $body: "" } } },
+            ...(secret === undefined ? {} : { secret })
+          })
+        ).json
       const call = (path: string, text: string, headers: Record<string, string>) =>
         askPort(port, {
           ...{ key: null, method: "POST", path, body: text },
