@@ -12,9 +12,11 @@ import { CreateHook, RotateHook, UpdateHook } from "../../protocol/Hook.ts"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import { parseJsonBytes } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
+import { withSpanFrom } from "../../protocol/TraceContext.ts"
 import { Hooks } from "../app/Hooks.ts"
 import { addHeaders } from "./answers.ts"
 import { type JsonProblem, json, makeBodyReader } from "./JsonRequest.ts"
+import { currentExchange } from "./nodeRequest.ts"
 
 const decodeCreate = inputDecoder(CreateHook)
 const decodeUpdate = inputDecoder(UpdateHook)
@@ -82,7 +84,18 @@ export const callLayer = HttpApiBuilder.group(
     })
 
     return handlers
-      .handleRaw("bySecret", ({ params }) => call(params.id, params.secret))
+      .handleRaw(
+        "bySecret",
+        Effect.fnUntraced(function* ({ params }) {
+          // The server's own span would hold the URL (HttpServer.ts), so this one stands in for it.
+          const { route, traceparent } = yield* currentExchange
+          const traced = withSpanFrom(traceparent, "http.server POST", {
+            kind: "server",
+            attributes: { "http.route": route }
+          })
+          return yield* traced(call(params.id, params.secret))
+        })
+      )
       .handleRaw("bySignature", ({ params }) => call(params.id, undefined))
   })
 )

@@ -9,7 +9,7 @@
 import type { ServerResponse } from "node:http"
 import { layerHttpServices, makeHandler } from "@effect/platform-node/NodeHttpServer"
 import { Context, Effect, Layer, References, Scope, Tracer } from "effect"
-import { HttpRouter } from "effect/http"
+import { HttpMiddleware, HttpRouter } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../../protocol/api/Api.ts"
 import { withRemoteParent } from "../../protocol/TraceContext.ts"
@@ -26,6 +26,7 @@ import { failureAnswer } from "./FailureAnswer.ts"
 import * as FastLane from "./FastLane.ts"
 import * as GraphRoutes from "./GraphRoutes.ts"
 import * as HookRoutes from "./HookRoutes.ts"
+import { showsHookSecret } from "./HookSecrets.ts"
 import { listen } from "./HttpListener.ts"
 import { currentExchange } from "./nodeRequest.ts"
 import { RequestBodies } from "./RequestBodies.ts"
@@ -60,7 +61,12 @@ export const layer = (options: {
       const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
       const log = yield* AccessLog.make
       const lane = yield* Scope.provide(FastLane.make, scope)
-      const route = yield* makeHandler(yield* app, { scope })
+      const route = yield* Effect.provideService(
+        makeHandler(yield* app, { scope }),
+        // Spans hold the URL.
+        HttpMiddleware.TracerDisabledWhen,
+        ({ url }) => showsHookSecret(url)
+      )
       const port = yield* listen(options, (request, response, exchange) => {
         response.on("close", () => log(exchange, response))
         if (options.fastLane !== false && lane(request, response, exchange)) return
