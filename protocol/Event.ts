@@ -41,21 +41,42 @@ export const scheduleEventTypes = [
   "ScheduleRefused"
 ] as const
 
-export const EventType = Schema.Literals([...taskEventTypes, ...agentEventTypes, ...scheduleEventTypes])
+export const webhookEventTypes = [
+  "WebhookCreated",
+  "WebhookUpdated",
+  "WebhookEnabled",
+  "WebhookDisabled",
+  "WebhookDeleted",
+  "HookCreated",
+  "HookUpdated",
+  "HookDeleted"
+] as const
+
+export const EventType = Schema.Literals([
+  ...taskEventTypes,
+  ...agentEventTypes,
+  ...scheduleEventTypes,
+  ...webhookEventTypes
+])
 export type EventType = typeof EventType.Type
 
 /** Those after which an aggregate of kind task never changes. */
 export const isEnd = (type: EventType) =>
   type === "TaskCompleted" || type === "TaskFailed" || type === "TaskTimedOut" || type === "TaskCancelled"
 
+export const EventKind = Schema.Literals(["task", "agent", "schedule", "webhook", "hook"])
+export type EventKind = typeof EventKind.Type
+
 export const Event = Schema.Struct({
   type: EventType,
-  kind: Schema.Literals(["task", "agent", "schedule"]).annotateKey({ description: "`task`, `agent` or `schedule`." }),
-  aggregate: Schema.String.annotateKey({ description: "Id of the task, agent or schedule." }),
+  kind: EventKind.annotateKey({ description: "Of what the event is." }),
+  aggregate: Schema.String.annotateKey({ description: "Id of the task, agent, schedule, webhook or hook." }),
   number: Schema.Int,
   at: Timestamp,
   namespace: Namespace,
-  actor: Schema.NullOr(Schema.String).annotateKey({ description: "Who caused it: `key:<id>` or `node:<name>`." }),
+  actor: Schema.NullOr(Schema.String).annotateKey({
+    description: "Who caused it: `key:<id>`, `hook:<id>` or `node:<name>`."
+  }),
   trace: Schema.NullOr(Schema.String).annotateKey({ description: "W3C trace id of the request that caused it." }),
   data: Schema.Json
 }).annotate({ identifier: "Event" })

@@ -51,6 +51,22 @@ export type ScheduleName = typeof ScheduleName.Type
 export const ScheduleRef = token("a schedule id or name")
 export type ScheduleRef = typeof ScheduleRef.Type
 
+/** UUIDv7 of a webhook: an endpoint that is told of events. */
+export const WebhookId = uuid("a webhook").pipe(Schema.brand("WebhookId"))
+export type WebhookId = typeof WebhookId.Type
+
+/** UUIDv7 of a delivery of a webhook; the header `webhook-id`. */
+export const DeliveryId = uuid("a delivery").pipe(Schema.brand("DeliveryId"))
+export type DeliveryId = typeof DeliveryId.Type
+
+/** UUIDv7 of a hook: an address that submits tasks. */
+export const HookId = uuid("a hook").pipe(Schema.brand("HookId"))
+export type HookId = typeof HookId.Type
+
+/** Name of a webhook or hook, unique in its namespace among its kind. */
+export const HookName = token("a name").pipe(Schema.brand("HookName"))
+export type HookName = typeof HookName.Type
+
 /** Public part of an API key: it names the key and grants nothing. */
 export const ApiKeyId = Schema.String.check(
   Schema.isPattern(/^[a-z0-9]{16}$/u, { expected: "the 16 characters of an API key's id" })

@@ -77,3 +77,27 @@ export const scheduleCatchUpRunsMax = 100
 export const schedulePreviewMax = 100
 /** Due times of a preview when the caller does not say. */
 export const schedulePreviewDefault = 5
+/** Most webhooks of a namespace. */
+export const webhooksMax = 100
+/** Most hooks of a namespace. */
+export const hooksMax = 100
+/** Most deliveries of one webhook that are in flight at a time. */
+export const webhookConcurrencyMax = 32
+/** Longest time an endpoint may take to answer a delivery, in milliseconds (10 seconds). */
+export const webhookTimeoutMillisMax = 10_000
+/** Most of an endpoint's answer that is read, in bytes. */
+export const webhookAnswerBytesMax = 64 * 1024
+/** How long a delivery is tried, in hours. */
+export const webhookTryHours = 72
+/** Most deliveries of one webhook that wait; more disable it. */
+export const webhookWaitingMax = 50_000
+/** Deliveries of one webhook that are kept for its log. */
+export const webhookDeliveriesKeptMax = 20_000
+/** Most deliveries that one replay sends again. */
+export const webhookReplayMax = 10_000
+/** Longest time that a secret is good beside its successor, in milliseconds (7 days). */
+export const webhookOverlapMillisMax = 7 * 86_400_000
+/** Largest body of a request to a hook, in bytes. */
+export const hookBodyBytesMax = 256 * 1024
+/** Most requests of a hook per minute that one node takes. */
+export const hookPerMinuteMax = 60_000

@@ -195,6 +195,23 @@ export const busEventsPublished = counter("datamcp_bus_events_published_total", 
   help: "Recorded events handed to NATS"
 })
 
+// Webhooks
+
+export const webhookAttempts = counters("datamcp_webhook_attempts_total", {
+  unit: "attempts",
+  labels: ["outcome"],
+  help: "Attempts to deliver to webhooks that this node made, by outcome: delivered, retried, failed"
+})
+export const webhooksInFlight = gauge("datamcp_webhook_deliveries_in_flight", {
+  unit: "deliveries",
+  help: "Deliveries to webhooks that this node waits for"
+})
+export const hookRequests = counters("datamcp_hook_requests_total", {
+  unit: "requests",
+  labels: ["outcome"],
+  help: "Requests to hooks by outcome: accepted, refused, not_found, overloaded"
+})
+
 // Running
 
 export const instancesActive = gauge("datamcp_instances_active", {

@@ -22,6 +22,8 @@ export const permissions = [
   "schedule:write",
   "event:read",
   "metrics:read",
+  "webhook:read",
+  "webhook:write",
   "key:create",
   "key:read",
   "key:revoke",
@@ -46,8 +48,17 @@ const work: ReadonlyArray<Permission> = [
 /** What each role grants. `namespace:create` counts only for keys of the namespace `default`. */
 export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> } = {
   admin: permissions,
-  operator: [...work, "agent:create", "agent:update", "agent:delete", "agent:scale", "metrics:read"],
-  viewer: [...read, "metrics:read"],
+  operator: [
+    ...work,
+    "agent:create",
+    "agent:update",
+    "agent:delete",
+    "agent:scale",
+    "metrics:read",
+    "webhook:read",
+    "webhook:write"
+  ],
+  viewer: [...read, "metrics:read", "webhook:read"],
   agent: ["task:create", "task:read", "artifact:create", "artifact:read"],
   api_user: work
 }
@@ -56,7 +67,7 @@ export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> 
 export class Principal extends Context.Service<
   Principal,
   {
-    /** `key:<id>` for an API key, `node:<name>` for a node. */
+    /** `key:<id>` for an API key, `hook:<id>` for a hook, `node:<name>` for a node. */
     readonly actor: string
     readonly namespace: Namespace
     readonly role: Role

@@ -83,6 +83,25 @@ export class KeyNotFound extends HttpApiError.Problem<KeyNotFound>()(
   { key_id: Schema.String }
 ) {}
 
+export class WebhookNotFound extends HttpApiError.Problem<WebhookNotFound>()(
+  "WebhookNotFound",
+  { type: type("webhook-not-found"), status: 404, title: "No such webhook" },
+  { webhook_id: Schema.String }
+) {}
+
+export class DeliveryNotFound extends HttpApiError.Problem<DeliveryNotFound>()(
+  "DeliveryNotFound",
+  { type: type("delivery-not-found"), status: 404, title: "No such delivery" },
+  { delivery_id: Schema.String }
+) {}
+
+/** Also for a wrong secret or signature, and for a hook that is disabled. */
+export class HookNotFound extends HttpApiError.Problem<HookNotFound>()(
+  "HookNotFound",
+  { type: type("hook-not-found"), status: 404, title: "No such hook" },
+  { hook_id: Schema.String }
+) {}
+
 /** The name is taken, the version moved on, or the state does not allow it. */
 export class Conflict extends HttpApiError.Problem<Conflict>()(
   "Conflict",

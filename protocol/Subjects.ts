@@ -8,6 +8,7 @@
  *
  * Tokens come from schemas that allow letters, digits, `_` and `-` only, so no value can widen a subject.
  */
+import type { EventKind } from "./Event.ts"
 import type { AgentId, Namespace } from "./Ids.ts"
 import { tokenPattern } from "./Ids.ts"
 import { priorities, type TaskPriority } from "./Task.ts"
@@ -21,8 +22,7 @@ export const noticeAll = "notice.>"
 export const dispatch = (to: { namespace: Namespace; agentId: AgentId; lane: TaskPriority }) =>
   `task.${to.namespace}.${to.agentId}.${to.lane}`
 
-export const event = (of: { namespace: Namespace; kind: "task" | "agent" | "schedule" }) =>
-  `event.${of.namespace}.${of.kind}`
+export const event = (of: { namespace: Namespace; kind: EventKind }) => `event.${of.namespace}.${of.kind}`
 
 /** All events of a namespace, to listen to. */
 export const events = (namespace: Namespace) => `event.${namespace}.*`
@@ -64,8 +64,11 @@ export const servicePrefix = "datamcp.v1"
 export const serviceAll = `${servicePrefix}.>`
 
 /** Subject of a micro service endpoint; `*` stands for every namespace. */
-export const service = (namespace: string, group: "tasks" | "agents" | "schedules", verb: string) =>
-  `${servicePrefix}.${namespace}.${group}.${verb}`
+export const service = (
+  namespace: string,
+  group: "tasks" | "agents" | "schedules" | "webhooks" | "hooks",
+  verb: string
+) => `${servicePrefix}.${namespace}.${group}.${verb}`
 
 /** The namespace a request was sent to, or undefined when the subject is malformed. */
 export const parseServiceNamespace = (subject: string): string | undefined => {

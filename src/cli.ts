@@ -20,6 +20,7 @@ import { CliFailure, usage } from "./cli/CliFailure.ts"
 import { doctor } from "./cli/doctor.ts"
 import { Json, Key, Url } from "./cli/flags.ts"
 import { graphs } from "./cli/graphs.ts"
+import { hooks } from "./cli/hooks.ts"
 import { keys } from "./cli/keys.ts"
 import { Launch } from "./cli/Launch.ts"
 import { Output } from "./cli/Output.ts"
@@ -29,6 +30,7 @@ import { Screen } from "./cli/Screen.ts"
 import { schedules } from "./cli/schedules.ts"
 import { status } from "./cli/status.ts"
 import { tasks } from "./cli/tasks.ts"
+import { webhooks } from "./cli/webhooks.ts"
 import { serverVariables } from "./config/Variables.ts"
 import { readClient } from "./config.ts"
 import type * as Main from "./main.ts"
@@ -41,7 +43,8 @@ const datamcp = Command.make("datamcp").pipe(
   ),
   Command.withSubcommands([
     { group: "Platform", commands: [up, serve, migrate, status, doctor, keys] },
-    { group: "Work", commands: [agents, tasks, graphs, schedules, artifacts] }
+    { group: "Work", commands: [agents, tasks, graphs, schedules, artifacts] },
+    { group: "Outside", commands: [webhooks, hooks] }
   ]),
   Command.provide(Output.layer),
   Command.withGlobalFlags([Json, Url, Key])

@@ -4,7 +4,8 @@
  *   servers         Postgres and NATS: named ones, or our own (`up`)
  *     transport     bus, ledger, stores, placement
  *       actors      directory, dispatcher, scheduler, host, reconciler, timekeeper
- *         cases     tasks, agents, keys, artifacts, schedules, system
+ *         outside   webhooks are told of events
+ *         cases     tasks, agents, keys, artifacts, schedules, webhooks, hooks, system
  *           doors   HTTP, NATS
  *
  * What is built later ends first: doors close, then instances hand over, then connections and servers go.
@@ -15,6 +16,7 @@ import { Effect, Layer, Option, type Redacted, Ref } from "effect"
 import { SchedulerLimits } from "../actors/AcceptQueue.ts"
 import { AgentDirectory } from "../actors/AgentDirectory.ts"
 import { AgentHost } from "../actors/AgentHost.ts"
+import { networkPolicy } from "../actors/behaviours/AddressGuard.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
 import { Scheduler } from "../actors/Scheduler.ts"
@@ -24,11 +26,13 @@ import manifest from "../package.json" with { type: "json" }
 import { Agents } from "./app/Agents.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
+import { Hooks } from "./app/Hooks.ts"
 import * as Owners from "./app/Owners.ts"
 import { Schedules } from "./app/Schedules.ts"
 import { Startup } from "./app/Startup.ts"
 import { System } from "./app/System.ts"
 import { Tasks } from "./app/Tasks.ts"
+import { Webhooks } from "./app/Webhooks.ts"
 import * as UserBehaviours from "./behaviours.ts"
 import { Nats } from "./bus/Nats.ts"
 import * as NatsBus from "./bus/NatsBus.ts"
@@ -41,12 +45,15 @@ import { AgentRegistry } from "./ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "./ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "./ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
+import { HookStore } from "./ledger/HookStore.ts"
 import * as Migrations from "./ledger/Migrations.ts"
 import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
 import { ScheduleRegistry } from "./ledger/ScheduleRegistry.ts"
 import * as ScheduleStorePostgres from "./ledger/ScheduleStorePostgres.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
+import { WebhookDeliveries } from "./ledger/WebhookDeliveries.ts"
+import { WebhookStore } from "./ledger/WebhookStore.ts"
 import { NatsLink } from "./nats/NatsLink.ts"
 import * as NatsService from "./nats/NatsService.ts"
 import * as IdleMemory from "./observability/IdleMemory.ts"
@@ -54,6 +61,9 @@ import * as Logs from "./observability/Logs.ts"
 import * as ProcessMetrics from "./observability/ProcessMetrics.ts"
 import * as Tracing from "./observability/Tracing.ts"
 import * as ClusterPlacement from "./placement/ClusterPlacement.ts"
+import * as WebhookDeliverer from "./webhooks/WebhookDeliverer.ts"
+import { WebhookNetwork } from "./webhooks/WebhookNetwork.ts"
+import { WebhookSender } from "./webhooks/WebhookSender.ts"
 
 type Config = AppConfig["Service"]
 
@@ -176,6 +186,9 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     ScheduleStorePostgres.layer(config.nodeName),
     Owners.layer.pipe(Layer.provide(ApiKeyStore.layer)),
     TaskReader.layer,
+    WebhookStore.layer,
+    WebhookDeliveries.layer(config.nodeName),
+    HookStore.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
     UserBehaviours.layer(config.behaviours),
@@ -187,7 +200,16 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(AgentDirectory.layer)
   )
-  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, Schedules.layer, System.layer)
+  const outside = WebhookDeliverer.layer.pipe(Layer.provideMerge(WebhookSender.layer))
+  const cases = Layer.mergeAll(
+    Hooks.layer.pipe(Layer.provideMerge(Tasks.layer)),
+    Agents.layer,
+    ApiKeys.layer,
+    Artifacts.layer,
+    Schedules.layer,
+    System.layer,
+    Webhooks.layer
+  ).pipe(Layer.provideMerge(outside))
   const doors = Layer.mergeAll(
     HttpServer.layer({ host: config.host, port: config.port }),
     NatsService.layer({
@@ -215,7 +237,8 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Layer.provide(
       Layer.mergeAll(
         Layer.succeed(SchedulerLimits, { ...SchedulerLimits.defaultValue(), mailboxTasks: config.schedulerMailbox }),
-        Layer.succeed(HttpLimits, { ...HttpLimits.defaultValue(), drainTime: config.drain })
+        Layer.succeed(HttpLimits, { ...HttpLimits.defaultValue(), drainTime: config.drain }),
+        Layer.succeed(WebhookNetwork, networkPolicy({ allow_private: config.webhooksAllowPrivate }))
       )
     )
   )

@@ -21,9 +21,11 @@ import type { AcceptedTask, Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Hooks } from "../../src/app/Hooks.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
+import { Webhooks } from "../../src/app/Webhooks.ts"
 import { HttpServer, layer as httpServer } from "../../src/http/HttpServer.ts"
 
 const id = TaskId.make("01900000-0000-7000-8000-000000000001")
@@ -73,7 +75,9 @@ const stubs = Layer.mergeAll(
   Layer.mock(Agents)({}),
   Layer.mock(Artifacts)({}),
   Layer.mock(Schedules)({}),
-  Layer.mock(System)({ readiness: Effect.never })
+  Layer.mock(System)({ readiness: Effect.never }),
+  Layer.mock(Webhooks)({}),
+  Layer.mock(Hooks)({})
 )
 
 const serve = (options: { readonly fastLane: boolean }) =>

@@ -11,11 +11,13 @@ import { AgentsApi } from "./AgentsApi.ts"
 import { ApiKeysApi } from "./ApiKeysApi.ts"
 import { ArtifactsApi } from "./ArtifactsApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
+import { HookCallsApi, HooksApi } from "./HooksApi.ts"
 import { refineOpenApi } from "./OpenApiDocument.ts"
 import { SchedulesApi } from "./SchedulesApi.ts"
 import { HealthApi, SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
 import { InternalError, MalformedRequest } from "./TransportProblem.ts"
+import { WebhooksApi } from "./WebhooksApi.ts"
 
 /** Failures that every route can meet before or beside its use case. */
 export class Transport extends HttpApiMiddleware.Service<Transport>()("datamcp/protocol/Transport", {
@@ -26,6 +28,7 @@ const closed = { onExcessProperty: "error", errors: "all" } as const
 
 export class Api extends HttpApi.make("datamcp")
   .add(TasksApi, GraphsApi, AgentsApi, ArtifactsApi, SchedulesApi, ApiKeysApi, SystemApi, HealthApi)
+  .add(WebhooksApi, HooksApi, HookCallsApi)
   .middleware(Transport)
   .annotate(HttpApi.QueryParseOptions, closed)
   .annotate(HttpApi.PayloadParseOptions, closed)
@@ -36,7 +39,7 @@ export class Api extends HttpApi.make("datamcp")
       transform: refineOpenApi,
       description: `Runs fleets of AI and data agents as supervised actors.
 
-**Keys.** Every route but health demands \`Authorization: Bearer <API key>\`; the pages below also take the key as the
+**Keys.** Every route but health and the calls of hooks demands \`Authorization: Bearer <API key>\`; the pages below also take the key as the
 password of Basic authentication.
 
 **Errors** are RFC 9457 problem details (\`application/problem+json\`) with a stable \`type\`; refused input lists each

@@ -8,13 +8,16 @@ import { Schema } from "effect"
 import { Agent, AgentMetrics, CreateAgent, ScaleAgent, UpdateAgent } from "../Agent.ts"
 import { BatchOutcome, EventPage } from "../api/TasksApi.ts"
 import { InternalError, MalformedRequest, RouteNotFound } from "../api/TransportProblem.ts"
-import { AgentRef, ScheduleRef, TaskId } from "../Ids.ts"
+import { CreatedHook, CreateHook, Hook, RotateHook, UpdateHook } from "../Hook.ts"
+import { AgentRef, DeliveryId, HookId, ScheduleRef, TaskId, WebhookId } from "../Ids.ts"
 import * as Limits from "../Limits.ts"
 import { Page } from "../Page.ts"
 import {
   AgentNotFound,
   Conflict,
+  DeliveryNotFound,
   Forbidden,
+  HookNotFound,
   IdempotencyMismatch,
   InvalidInput,
   Overloaded,
@@ -22,7 +25,8 @@ import {
   TaskNotFound,
   TooLarge,
   Unauthenticated,
-  Unavailable
+  Unavailable,
+  WebhookNotFound
 } from "../Problem.ts"
 import { ListAgents, ListSchedules, ListTasks, PageQuery } from "../Query.ts"
 import {
@@ -35,7 +39,19 @@ import {
   StartedRun,
   UpdateSchedule
 } from "../Schedule.ts"
+import type * as Subjects from "../Subjects.ts"
 import { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask, Task } from "../Task.ts"
+import {
+  CreatedWebhook,
+  CreateWebhook,
+  Delivery,
+  ListDeliveries,
+  ReplayDeliveries,
+  Replayed,
+  RotateWebhook,
+  UpdateWebhook,
+  Webhook
+} from "../Webhook.ts"
 
 /** What every endpoint may answer instead. */
 export const commonProblems = [
@@ -58,6 +74,9 @@ export type ServiceProblem =
   | TaskNotFound
   | AgentNotFound
   | ScheduleNotFound
+  | WebhookNotFound
+  | DeliveryNotFound
+  | HookNotFound
   | Conflict
   | IdempotencyMismatch
 
@@ -66,13 +85,18 @@ type ProblemClass =
   | typeof TaskNotFound
   | typeof AgentNotFound
   | typeof ScheduleNotFound
+  | typeof WebhookNotFound
+  | typeof DeliveryNotFound
+  | typeof HookNotFound
   | typeof Conflict
   | typeof IdempotencyMismatch
+
+type Group = Parameters<typeof Subjects.service>[1]
 
 type Decodable = Schema.ConstraintDecoder<unknown>
 
 interface Definition<Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top> {
-  readonly group: "tasks" | "agents" | "schedules"
+  readonly group: Group
   readonly verb: string
   readonly summary: string
   readonly request: Request
@@ -96,7 +120,7 @@ type Given<Request extends Schema.Top, Answer extends Schema.Top> = Pick<
   Partial<Pick<Definition<Request, Decodable, Answer>, "problems" | "bytesMax" | "takesKey" | "holds">>
 
 const endpointReading = <Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top>(
-  group: "tasks" | "agents" | "schedules",
+  group: Group,
   verb: string,
   read: Read,
   given: Given<Request, Answer>
@@ -112,7 +136,7 @@ const endpointReading = <Request extends Schema.Top, Read extends Decodable, Ans
 })
 
 const endpoint = <Request extends Schema.Top & Decodable, Answer extends Schema.Top>(
-  group: "tasks" | "agents" | "schedules",
+  group: Group,
   verb: string,
   given: Given<Request, Answer>
 ) => endpointReading(group, verb, given.request, given)
@@ -131,6 +155,11 @@ export const waitMillisDefault = 30_000
 const ofTask = { id: TaskId }
 const ofAgent = { agent: AgentRef }
 const ofSchedule = { schedule: ScheduleRef }
+const ofWebhook = { id: WebhookId }
+const ofHook = { id: HookId }
+const ifVersion = {
+  if_version: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })))
+}
 const submits = { takesKey: true, problems: [IdempotencyMismatch] } as const
 
 export const endpoints = {
@@ -337,6 +366,115 @@ export const endpoints = {
     request: Schema.Struct({ ...ofSchedule, ...PageQuery.fields }).annotate({ identifier: "ListRuns" }),
     answer: Page(ScheduleRun).annotate({ identifier: "RunPage" }),
     problems: [ScheduleNotFound]
+  }),
+  "webhooks.create": endpoint("webhooks", "create", {
+    summary: "Define a webhook. Its secret is in the answer and never again.",
+    request: CreateWebhook,
+    answer: CreatedWebhook,
+    problems: [Conflict]
+  }),
+  "webhooks.get": endpoint("webhooks", "get", {
+    summary: "A webhook.",
+    request: Schema.Struct(ofWebhook).annotate({ identifier: "GetWebhook" }),
+    answer: Webhook,
+    problems: [WebhookNotFound]
+  }),
+  "webhooks.list": endpoint("webhooks", "list", {
+    summary: "Webhooks, newest first. An empty request lists the first page.",
+    request: PageQuery,
+    answer: Page(Webhook).annotate({ identifier: "WebhookPage" })
+  }),
+  "webhooks.update": endpoint("webhooks", "update", {
+    summary: "Replace the parts of a webhook that are given; with `if_version` only of that version.",
+    request: Schema.Struct({ ...ofWebhook, ...ifVersion, ...UpdateWebhook.fields }).annotate({
+      identifier: "UpdateWebhookById"
+    }),
+    answer: Webhook,
+    problems: [WebhookNotFound, Conflict]
+  }),
+  "webhooks.delete": endpoint("webhooks", "delete", {
+    summary: "Delete a webhook with its deliveries.",
+    request: Schema.Struct(ofWebhook).annotate({ identifier: "DeleteWebhook" }),
+    answer: Schema.Struct({ ...ofWebhook, deleted: Schema.Literal(true) }).annotate({ identifier: "DeletedWebhook" }),
+    problems: [WebhookNotFound]
+  }),
+  "webhooks.rotate": endpoint("webhooks", "rotate", {
+    summary: "Give a webhook a new secret; deliveries are signed with both for `overlap_ms`.",
+    request: Schema.Struct({ ...ofWebhook, ...RotateWebhook.fields }).annotate({ identifier: "RotateWebhookById" }),
+    answer: CreatedWebhook,
+    problems: [WebhookNotFound]
+  }),
+  "webhooks.test": endpoint("webhooks", "test", {
+    summary: "Send a ping, once and now; the answer says what came of it.",
+    request: Schema.Struct(ofWebhook).annotate({ identifier: "TestWebhook" }),
+    answer: Delivery,
+    problems: [WebhookNotFound],
+    holds: true
+  }),
+  "webhooks.enable": endpoint("webhooks", "enable", {
+    summary: "Enable a webhook; what waited when it was disabled is sent.",
+    request: Schema.Struct(ofWebhook).annotate({ identifier: "EnableWebhook" }),
+    answer: Webhook,
+    problems: [WebhookNotFound]
+  }),
+  "webhooks.disable": endpoint("webhooks", "disable", {
+    summary: "Disable a webhook: it is told of nothing that happens meanwhile.",
+    request: Schema.Struct(ofWebhook).annotate({ identifier: "DisableWebhook" }),
+    answer: Webhook,
+    problems: [WebhookNotFound]
+  }),
+  "webhooks.deliveries": endpoint("webhooks", "deliveries", {
+    summary: "What a webhook was sent, newest first.",
+    request: Schema.Struct({ ...ofWebhook, ...ListDeliveries.fields }).annotate({ identifier: "ListDeliveriesOf" }),
+    answer: Page(Delivery).annotate({ identifier: "DeliveryPage" }),
+    problems: [WebhookNotFound]
+  }),
+  "webhooks.replay": endpoint("webhooks", "replay", {
+    summary: "Send one ended `delivery` again, or those made from `since` to `until`.",
+    request: Schema.Union([
+      Schema.Struct({ ...ofWebhook, delivery: DeliveryId }),
+      Schema.Struct({ ...ofWebhook, ...ReplayDeliveries.fields })
+    ]).annotate({ identifier: "ReplayDeliveriesOf" }),
+    answer: Replayed,
+    problems: [WebhookNotFound, DeliveryNotFound, Conflict]
+  }),
+  "hooks.create": endpoint("hooks", "create", {
+    summary:
+      "Define a hook, at which another system submits tasks over HTTP. Its secret is in the answer and never again.",
+    request: CreateHook,
+    answer: CreatedHook,
+    problems: [Conflict]
+  }),
+  "hooks.get": endpoint("hooks", "get", {
+    summary: "A hook.",
+    request: Schema.Struct(ofHook).annotate({ identifier: "GetHook" }),
+    answer: Hook,
+    problems: [HookNotFound]
+  }),
+  "hooks.list": endpoint("hooks", "list", {
+    summary: "Hooks, newest first. An empty request lists the first page.",
+    request: PageQuery,
+    answer: Page(Hook).annotate({ identifier: "HookPage" })
+  }),
+  "hooks.update": endpoint("hooks", "update", {
+    summary: "Replace the parts of a hook that are given; with `if_version` only of that version.",
+    request: Schema.Struct({ ...ofHook, ...ifVersion, ...UpdateHook.fields }).annotate({
+      identifier: "UpdateHookById"
+    }),
+    answer: Hook,
+    problems: [HookNotFound, Conflict]
+  }),
+  "hooks.delete": endpoint("hooks", "delete", {
+    summary: "Delete a hook.",
+    request: Schema.Struct(ofHook).annotate({ identifier: "DeleteHook" }),
+    answer: Schema.Struct({ ...ofHook, deleted: Schema.Literal(true) }).annotate({ identifier: "DeletedHook" }),
+    problems: [HookNotFound]
+  }),
+  "hooks.rotate": endpoint("hooks", "rotate", {
+    summary: "Give a hook a new secret; the old one is refused at once.",
+    request: Schema.Struct({ ...ofHook, ...RotateHook.fields }).annotate({ identifier: "RotateHookById" }),
+    answer: CreatedHook,
+    problems: [HookNotFound]
   })
 } as const
 

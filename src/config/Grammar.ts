@@ -4,6 +4,7 @@
  */
 import { isIP } from "node:net"
 import { Duration, Option, Schema } from "effect"
+import { networkSettings } from "../../actors/behaviours/AddressGuard.ts"
 
 export interface Grammar<out A> {
   /** Completes "expected ...". */
@@ -77,6 +78,17 @@ export const list = <A>(item: Grammar<A>): Grammar<ReadonlyArray<A>> => ({
     return values.every((value) => value !== undefined) ? values : undefined
   }
 })
+
+const Networks = Schema.Struct(networkSettings)
+
+/** Destinations as an agent's `allow_private` names them, separated by commas. */
+export const networks: Grammar<ReadonlyArray<string>> = {
+  expected: "networks, addresses or host names with commas, each with an optional port",
+  parse: (text) => {
+    const entries = text.split(",").map((part) => part.trim())
+    return Schema.is(Networks)({ allow_private: entries }) ? entries : undefined
+  }
+}
 
 /** `name=value` pairs separated by commas, values percent-encoded, as the OTLP specification has its headers. */
 export const pairs: Grammar<Readonly<Record<string, string>>> = {

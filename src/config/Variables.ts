@@ -130,6 +130,14 @@ export const serverVariables = {
     example: "30s",
     meaning: "How long requests in flight may take to end after SIGTERM; what runs is handed over at once."
   }),
+  webhooksAllowPrivate: variable("DATAMCP_WEBHOOKS_ALLOW_PRIVATE", {
+    grammar: Grammar.networks,
+    default: [],
+    shown: "none",
+    example: "10.0.0.0/8,hooks.internal:8080",
+    meaning:
+      "Where webhooks may be sent although it is not on the public internet: networks, addresses and names with commas, each with a port or for every port. Everybody who may define webhooks reaches these."
+  }),
   logLevel: variable("LOG_LEVEL", {
     grammar: Grammar.oneOf({
       fatal: "Fatal",

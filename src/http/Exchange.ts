@@ -5,6 +5,7 @@
  */
 import { randomUUID } from "node:crypto"
 import type { IncomingMessage } from "node:http"
+import { withoutHookSecret } from "./HookSecrets.ts"
 
 /** What a caller's own X-Request-ID may look like: it goes into logs and headers as it is. */
 const requestIdPattern = /^[A-Za-z0-9._:/+=-]{1,128}$/u
@@ -16,7 +17,7 @@ export class Exchange {
   readonly requestId: string
   readonly traceparent: string | undefined
   readonly method: string
-  /** Path of the request without its query. */
+  /** Path of the request without its query, and without a hook's secret. */
   readonly path: string
   /** Milliseconds of the monotonic clock. */
   readonly startedAt = performance.now()
@@ -36,7 +37,7 @@ export class Exchange {
     this.requestId = typeof given === "string" && requestIdPattern.test(given) ? given : randomUUID()
     this.traceparent = request.headers["traceparent"]?.toString()
     this.method = request.method ?? ""
-    this.path = query === -1 ? url : url.slice(0, query)
+    this.path = withoutHookSecret(query === -1 ? url : url.slice(0, query))
   }
 
   /** The record of a request; begun when it is first asked for. */

@@ -9,7 +9,7 @@
 import type { ServerResponse } from "node:http"
 import { layerHttpServices, makeHandler } from "@effect/platform-node/NodeHttpServer"
 import { Context, Effect, Layer, References, Scope, Tracer } from "effect"
-import { HttpRouter } from "effect/http"
+import { HttpMiddleware, HttpRouter } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../../protocol/api/Api.ts"
 import { withRemoteParent } from "../../protocol/TraceContext.ts"
@@ -25,6 +25,8 @@ import type { Exchange } from "./Exchange.ts"
 import { failureAnswer } from "./FailureAnswer.ts"
 import * as FastLane from "./FastLane.ts"
 import * as GraphRoutes from "./GraphRoutes.ts"
+import * as HookRoutes from "./HookRoutes.ts"
+import { showsHookSecret } from "./HookSecrets.ts"
 import { listen } from "./HttpListener.ts"
 import { currentExchange } from "./nodeRequest.ts"
 import { RequestBodies } from "./RequestBodies.ts"
@@ -32,6 +34,7 @@ import * as ScheduleRoutes from "./ScheduleRoutes.ts"
 import * as SystemRoutes from "./SystemRoutes.ts"
 import * as TaskRoutes from "./TaskRoutes.ts"
 import * as TransportLive from "./TransportLive.ts"
+import * as WebhookRoutes from "./WebhookRoutes.ts"
 
 /** Where the server listens. */
 export class HttpServer extends Context.Service<
@@ -59,7 +62,12 @@ export const layer = (options: {
       const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
       const log = yield* AccessLog.make
       const lane = yield* Scope.provide(FastLane.make, scope)
-      const route = yield* makeHandler(yield* app, { scope })
+      const route = yield* Effect.provideService(
+        makeHandler(yield* app, { scope }),
+        // Spans hold the URL.
+        HttpMiddleware.TracerDisabledWhen,
+        ({ url }) => showsHookSecret(url)
+      )
       const port = yield* listen(options, (request, response, exchange) => {
         response.on("close", () => log(exchange, response))
         if (options.fastLane !== false && lane(request, response, exchange)) return
@@ -83,6 +91,9 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     ArtifactRoutes.layer,
     ScheduleRoutes.layer,
     ApiKeyRoutes.layer,
+    WebhookRoutes.layer,
+    HookRoutes.layer,
+    HookRoutes.callLayer,
     SystemRoutes.systemLayer,
     SystemRoutes.healthLayer
   ]),

@@ -19,6 +19,7 @@ import type { Call, Handlers } from "./Handlers.ts"
 import { bearerKey, idempotencyKey } from "./RequestHead.ts"
 import { scheduleHandlers } from "./scheduleHandlers.ts"
 import { taskHandlers } from "./taskHandlers.ts"
+import { webhookHandlers } from "./webhookHandlers.ts"
 
 export interface Route {
   readonly holds: boolean
@@ -34,7 +35,12 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
 }) {
   const keys = yield* ApiKeys
   const context = yield* Effect.context<never>()
-  const handlers: Handlers = { ...(yield* taskHandlers), ...(yield* agentHandlers), ...(yield* scheduleHandlers) }
+  const handlers: Handlers = {
+    ...(yield* taskHandlers),
+    ...(yield* agentHandlers),
+    ...(yield* scheduleHandlers),
+    ...(yield* webhookHandlers)
+  }
 
   const routeOf = <Name extends EndpointName>(name: Name): readonly [string, Route] => {
     const { bytesMax, holds, read, takesKey } = endpoints[name]

@@ -68,6 +68,10 @@ const remedies: Readonly<Record<string, string>> = {
   "schedule-not-found": "The name or id is wrong, or belongs to another namespace.",
   "artifact-not-found": "The id is wrong, or belongs to another namespace.",
   "key-not-found": "The id is wrong, or belongs to another namespace.",
+  "webhook-not-found": "The id is wrong, or belongs to another namespace.",
+  "delivery-not-found": "The id is wrong, belongs to another webhook, or is older than what is kept.",
+  "hook-not-found":
+    "The id is wrong, or belongs to another namespace. For calls also: the secret or signature is wrong, or the hook is disabled.",
   "method-not-allowed": "`allow` and the header `Allow` say what is.",
   "request-timeout": "Send the body faster.",
   conflict:

@@ -76,8 +76,8 @@ describe.each([true, false])("with the fast lane %s", (fastLane) => {
   describe.each(withBody)("$name", (route) => {
     it.each(bodies)("refuses %s with %i", async (name, status, body) => {
       const answer = await ask(route, body)
-      // A cancellation may come without a body, and then it is the task that is missing.
-      const mayBeEmpty = name === "nothing" && route.name.endsWith("/cancel")
+      // A cancellation and a rotation may come without a body, and then it is what they are of that is missing.
+      const mayBeEmpty = name === "nothing" && /\/(cancel|rotate)$/u.test(route.name)
       expectProblem(answer, name)
       expect(answer.status).toBe(mayBeEmpty ? 404 : status)
       expect((answer.json.errors ?? []).length > 0).toBe(status === 422)
@@ -160,7 +160,7 @@ describe.each([true, false])("with the fast lane %s", (fastLane) => {
         "ä",
         "x".repeat(300)
       ]) {
-        const path = route.path.replace(/(?<=\/(tasks|graphs|agents|artifacts|api-keys)\/)[^/]+/u, id)
+        const path = route.path.replace(/(?<=\/(tasks|graphs|agents|artifacts|api-keys|webhooks|hooks)\/)[^/]+/u, id)
         const { body, method } = route
         const answer = await server().ask({
           method,

@@ -19,6 +19,7 @@ import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import * as MemorySchedules from "../support/MemorySchedules.ts"
+import * as MemoryWebhooks from "../support/MemoryWebhooks.ts"
 
 export const keys = { default: "dma_default", other: "dma_other", down: "dma_down" }
 
@@ -273,4 +274,10 @@ const agents = Layer.sync(Agents, () => {
   })
 })
 
-export const memoryApp = Layer.mergeAll(apiKeys, taskLayers, agents, Layer.sync(Schedules, MemorySchedules.make))
+export const memoryApp = Layer.mergeAll(
+  apiKeys,
+  taskLayers,
+  agents,
+  Layer.sync(Schedules, MemorySchedules.make),
+  MemoryWebhooks.layer
+)

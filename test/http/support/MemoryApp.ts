@@ -34,6 +34,7 @@ import { System } from "../../../src/app/System.ts"
 import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
 import * as MemorySchedules from "../../support/MemorySchedules.ts"
+import * as MemoryWebhooks from "../../support/MemoryWebhooks.ts"
 
 /** A key of each role, and one that Postgres cannot be asked about. */
 export const keys = {
@@ -413,5 +414,6 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(Agents, agents(state)),
     Layer.succeed(Artifacts, artifacts(state)),
     Layer.sync(Schedules, MemorySchedules.make),
-    Layer.succeed(System, system(state))
+    Layer.succeed(System, system(state)),
+    MemoryWebhooks.layer
   )

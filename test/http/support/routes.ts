@@ -25,7 +25,14 @@ const bodies: { readonly [name: string]: unknown } = {
   "POST /api/v1/schedules": { name: "s", cron: "@daily", task: { type: "echo" } },
   "PUT /api/v1/schedules/:schedule": { description: "d" },
   "POST /api/v1/schedules/preview": { cron: "@daily" },
-  "POST /api/v1/api-keys": { name: "k", role: "viewer" }
+  "POST /api/v1/api-keys": { name: "k", role: "viewer" },
+  "POST /api/v1/webhooks": { name: "w", url: "https://example.com/" },
+  "PUT /api/v1/webhooks/:id": { description: "d" },
+  "POST /api/v1/webhooks/:id/rotate": { overlap_ms: 1 },
+  "POST /api/v1/webhooks/:id/replay": { since: "2026-11-23T10:00:00Z" },
+  "POST /api/v1/hooks": { name: "h", authentication: "secret", task: { type: "echo" } },
+  "PUT /api/v1/hooks/:id": { description: "d" },
+  "POST /api/v1/hooks/:id/rotate": {}
 }
 
 export const unknownId = "01900000-0000-7000-8000-999999999999"
@@ -34,7 +41,8 @@ const parameters: { readonly [name: string]: string } = {
   id: unknownId,
   agent: "nobody",
   schedule: "nothing",
-  name: "echo"
+  name: "echo",
+  delivery: unknownId
 }
 
 const found: Array<Route> = []
@@ -52,5 +60,8 @@ HttpApi.reflect(Api, {
     })
   }
 })
+
+/** Groups that demand no key. */
+export const openGroups: ReadonlySet<string> = new Set(["health", "hookCalls"])
 
 export const routes: ReadonlyArray<Route> = found
