@@ -59,3 +59,17 @@ export const instancesMax = 100
 export const concurrentTasksMax = 10_000
 /** Most event streams that one principal may hold open on one node. */
 export const openStreamsMax = 100
+/** Largest payload of a signal, in bytes of UTF-8 JSON. */
+export const signalPayloadBytesMax = 64 * 1024
+/** Most signals that one task is sent in its life. */
+export const signalsMax = 1_000
+/** Largest chunk of a stream, in bytes of UTF-8 JSON. */
+export const chunkBytesMax = 64 * 1024
+/** What a chunk counts beside its JSON towards the bounds of a task's streams, in bytes. */
+export const chunkOverheadBytes = 256
+/** Largest sum of all chunks of one task, in bytes. */
+export const taskStreamsBytesMax = 64 * 1024 * 1024
+/** Most bytes of chunks that one task emits per second; faster ones are slowed down. */
+export const chunkBytesPerSecond = 1024 * 1024
+/** Most streams of one task. */
+export const streamsMax = 16

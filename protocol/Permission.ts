@@ -11,6 +11,9 @@ export const permissions = [
   "task:read",
   "task:cancel",
   "task:retry",
+  "task:signal",
+  "task:approve",
+  "task:pause",
   "agent:create",
   "agent:read",
   "agent:update",
@@ -32,7 +35,15 @@ export const Role = Schema.Literals(["admin", "operator", "viewer", "agent", "ap
 export type Role = typeof Role.Type
 
 const read: ReadonlyArray<Permission> = ["task:read", "agent:read", "artifact:read", "event:read"]
-const work: ReadonlyArray<Permission> = [...read, "task:create", "task:cancel", "task:retry", "artifact:create"]
+const talk: ReadonlyArray<Permission> = ["task:signal", "task:approve", "task:pause"]
+const work: ReadonlyArray<Permission> = [
+  ...read,
+  ...talk,
+  "task:create",
+  "task:cancel",
+  "task:retry",
+  "artifact:create"
+]
 
 /** What each role grants. `namespace:create` counts only for keys of the namespace `default`. */
 export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> } = {

@@ -23,9 +23,11 @@ import manifest from "../package.json" with { type: "json" }
 import { Agents } from "./app/Agents.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
+import { Signals } from "./app/Signals.ts"
 import { Startup } from "./app/Startup.ts"
 import { System } from "./app/System.ts"
 import { Tasks } from "./app/Tasks.ts"
+import { TaskStreams } from "./app/TaskStreams.ts"
 import * as UserBehaviours from "./behaviours.ts"
 import { Nats } from "./bus/Nats.ts"
 import * as NatsBus from "./bus/NatsBus.ts"
@@ -41,6 +43,8 @@ import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
 import * as Migrations from "./ledger/Migrations.ts"
 import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
+import { SignalReader } from "./ledger/SignalReader.ts"
+import { StreamReader } from "./ledger/StreamReader.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
 import { NatsLink } from "./nats/NatsLink.ts"
 import * as NatsService from "./nats/NatsService.ts"
@@ -166,6 +170,8 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     ApiKeyStore.layer,
     ArtifactStorePostgres.layer,
     TaskReader.layer,
+    SignalReader.layer,
+    StreamReader.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
     UserBehaviours.layer(config.behaviours),
@@ -176,7 +182,15 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(AgentDirectory.layer)
   )
-  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+  const cases = Layer.mergeAll(
+    Tasks.layer,
+    Signals.layer,
+    TaskStreams.layer,
+    Agents.layer,
+    ApiKeys.layer,
+    Artifacts.layer,
+    System.layer
+  )
   const doors = Layer.mergeAll(
     HttpServer.layer({ host: config.host, port: config.port }),
     NatsService.layer({

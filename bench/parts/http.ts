@@ -21,8 +21,10 @@ import type { AcceptedTask, Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Signals } from "../../src/app/Signals.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
+import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { HttpServer, layer as httpServer } from "../../src/http/HttpServer.ts"
 
 const id = TaskId.make("01900000-0000-7000-8000-000000000001")
@@ -70,6 +72,8 @@ const stubs = Layer.mergeAll(
   Layer.mock(Tasks)({ submit: () => Effect.succeed(accepted), get: () => Effect.succeed(task) }),
   Layer.mock(ApiKeys)({ authenticate: (_: Redacted.Redacted) => Effect.succeed(principal) }),
   Layer.mock(Agents)({}),
+  Layer.mock(Signals)({}),
+  Layer.mock(TaskStreams)({}),
   Layer.mock(Artifacts)({}),
   Layer.mock(System)({ readiness: Effect.never })
 )

@@ -12,6 +12,8 @@ import { ApiKeysApi } from "./ApiKeysApi.ts"
 import { ArtifactsApi } from "./ArtifactsApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
 import { refineOpenApi } from "./OpenApiDocument.ts"
+import { SignalsApi } from "./SignalsApi.ts"
+import { StreamsApi } from "./StreamsApi.ts"
 import { HealthApi, SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
 import { InternalError, MalformedRequest } from "./TransportProblem.ts"
@@ -24,7 +26,7 @@ export class Transport extends HttpApiMiddleware.Service<Transport>()("datamcp/p
 const closed = { onExcessProperty: "error", errors: "all" } as const
 
 export class Api extends HttpApi.make("datamcp")
-  .add(TasksApi, GraphsApi, AgentsApi, ArtifactsApi, ApiKeysApi, SystemApi, HealthApi)
+  .add(TasksApi, SignalsApi, StreamsApi, GraphsApi, AgentsApi, ArtifactsApi, ApiKeysApi, SystemApi, HealthApi)
   .middleware(Transport)
   .annotate(HttpApi.QueryParseOptions, closed)
   .annotate(HttpApi.PayloadParseOptions, closed)

@@ -7,6 +7,7 @@ import { Effect, Layer, Schema } from "effect"
 import { AgentDirectory } from "../../actors/AgentDirectory.ts"
 import { AgentHost } from "../../actors/AgentHost.ts"
 import { type Behaviour, Behaviours, SettingsInvalid } from "../../actors/Behaviour.ts"
+import { approval } from "../../actors/behaviours/Approval.ts"
 import { echo } from "../../actors/behaviours/Echo.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
 import * as Reconciler from "../../actors/Reconciler.ts"
@@ -17,14 +18,18 @@ import { SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Signals } from "../../src/app/Signals.ts"
 import { Startup } from "../../src/app/Startup.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
+import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { AgentRegistry } from "../../src/ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "../../src/ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
+import { SignalReader } from "../../src/ledger/SignalReader.ts"
+import { StreamReader } from "../../src/ledger/StreamReader.ts"
 import { TaskReader } from "../../src/ledger/TaskReader.ts"
 import * as Database from "../ledger/Database.ts"
 import * as MemoryBus from "../support/MemoryBus.ts"
@@ -40,7 +45,7 @@ const picky: Behaviour = {
       : Effect.fail(new SettingsInvalid({ message: "this behaviour takes no settings" }))
 }
 
-const known = new Map([echo, picky].map((behaviour) => [behaviour.type, behaviour]))
+const known = new Map([approval, echo, picky].map((behaviour) => [behaviour.type, behaviour]))
 
 const behaviours = Layer.succeed(
   Behaviours,
@@ -53,6 +58,8 @@ const stores = Layer.mergeAll(
   ApiKeyStore.layer,
   ArtifactStorePostgres.layer,
   TaskReader.layer,
+  SignalReader.layer,
+  StreamReader.layer,
   PostgresLedger.layer(NodeName.make("solo")),
   SoloPlacement.layer,
   behaviours,
@@ -61,7 +68,7 @@ const stores = Layer.mergeAll(
 
 const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
 
-const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+const cases = Layer.mergeAll(Tasks.layer, Signals.layer, TaskStreams.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
 
 /** Without host and reconciler, on any database. */
 export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>

@@ -1,5 +1,5 @@
 /** Use cases in memory, as small as the door needs them: two namespaces, tasks that end when they are told to. */
-import { Context, Deferred, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
+import { Context, Deferred, Duration, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
 import type { Agent } from "../../protocol/Agent.ts"
 import { AgentId, Namespace, TaskId } from "../../protocol/Ids.ts"
 import { type Permission, Principal, permissions } from "../../protocol/Permission.ts"
@@ -16,7 +16,9 @@ import type { BatchItem } from "../../protocol/Query.ts"
 import { type AcceptedTask, SubmitTask, type Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
+import { Signals } from "../../src/app/Signals.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
+import { TaskStreams } from "../../src/app/TaskStreams.ts"
 
 export const keys = { default: "dma_default", other: "dma_other", down: "dma_down" }
 
@@ -271,4 +273,27 @@ const agents = Layer.sync(Agents, () => {
   })
 })
 
-export const memoryApp = Layer.mergeAll(apiKeys, taskLayers, agents)
+/** Answers as the real ones do, keeps nothing. */
+const talk = Layer.mergeAll(
+  Layer.succeed(
+    Signals,
+    Signals.of({
+      send: (id, { idempotencyKey, name }) =>
+        Effect.succeed({ task_id: id, name, number: 1, at, duplicate: idempotencyKey === "again", status: "paused" }),
+      list: () => Effect.succeed({ awaiting: [], data: [] }),
+      pause: (id) => Effect.fail(new TaskNotFound({ task_id: id })),
+      resume: (id) => Effect.fail(new TaskNotFound({ task_id: id }))
+    })
+  ),
+  Layer.succeed(
+    TaskStreams,
+    TaskStreams.of({
+      read: (_, { after, atMost }) =>
+        Effect.as(Effect.sleep(atMost), { data: [], next_after: after, ended: Duration.toMillis(atMost) === 0 }),
+      follow: () => Stream.empty,
+      list: () => Effect.succeed({ data: [] })
+    })
+  )
+)
+
+export const memoryApp = Layer.mergeAll(apiKeys, taskLayers, agents, talk)

@@ -17,6 +17,8 @@ const bodies: { readonly [name: string]: unknown } = {
   "POST /api/v1/tasks": { type: "echo" },
   "POST /api/v1/tasks/batch": [{ type: "echo" }],
   "POST /api/v1/tasks/:id/cancel": {},
+  "POST /api/v1/tasks/:id/signals/:name": { go: true },
+  "POST /api/v1/tasks/:id/pause": {},
   "POST /api/v1/graphs": { tasks: { a: { type: "echo" } } },
   "POST /api/v1/agents": { name: "a", type: "echo" },
   "PUT /api/v1/agents/:agent": { description: "d" },
