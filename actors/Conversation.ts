@@ -86,7 +86,9 @@ export const make = (options: {
   ) {
     const began = now()
     const holdMillis =
-      order.at_most_once === true ? Number.POSITIVE_INFINITY : millisOf(asked.hold) ?? Duration.toMillis(limits.holdFor)
+      order.at_most_once === true
+        ? Number.POSITIVE_INFINITY
+        : (millisOf(asked.hold) ?? Duration.toMillis(limits.holdFor))
     const woken = Latch.makeUnsafe(false)
     const look = ledger.signals.take(slot, running, {
       position,
@@ -108,7 +110,11 @@ export const make = (options: {
           park(position)
           return yield* Effect.never
         }
-        const pause = Math.min(holdLeft, answer.leftMillis ?? Number.POSITIVE_INFINITY, Duration.toMillis(limits.lookEvery))
+        const pause = Math.min(
+          holdLeft,
+          answer.leftMillis ?? Number.POSITIVE_INFINITY,
+          Duration.toMillis(limits.lookEvery)
+        )
         yield* Effect.timeoutOption(woken.await, Duration.millis(Math.max(1, Math.ceil(pause))))
       }
     })
@@ -160,10 +166,14 @@ const heard = (
       const faults = shape === undefined ? [] : faultsOf(shape, payload)
       if (faults.length === 0) return Effect.succeed({ number, name, payload, actor, at })
       const [first] = faults
-      return refuse("signal_rejected", `signal ${number} (${name}) breaks the shape: ${first?.field} ${first?.message}`, {
-        ...{ signal: name, number, actor, at },
-        errors: faults.map(({ field, message }) => ({ field, message }))
-      })
+      return refuse(
+        "signal_rejected",
+        `signal ${number} (${name}) breaks the shape: ${first?.field} ${first?.message}`,
+        {
+          ...{ signal: name, number, actor, at },
+          errors: faults.map(({ field, message }) => ({ field, message }))
+        }
+      )
     }
   }
 }

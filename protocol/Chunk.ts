@@ -16,7 +16,8 @@ export const Chunk = Schema.Struct({
   number: Schema.Int,
   attempt: Schema.Int,
   run: Schema.Int.annotateKey({
-    description: "Number of the TaskStarted event of the run that emitted it. Attempts that were given back have several."
+    description:
+      "Number of the TaskStarted event of the run that emitted it. Attempts that were given back have several."
   }),
   at: Timestamp,
   data: Schema.Json

@@ -42,7 +42,9 @@ const requestFields = {
           Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.scheduleAheadMillisMax }))
         ),
         /** Time to hold the slot before the task is parked. */
-        hold_ms: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.timeoutMillisMax })))
+        hold_ms: Schema.optionalKey(
+          Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.timeoutMillisMax }))
+        )
       })
     ).check(Schema.isBetweenLength(1, 20))
   ),
@@ -179,7 +181,8 @@ function emptyResultBytes() {
 export const echo: Behaviour = {
   idempotent: true,
   type: "echo",
-  description: "Gives its payload back; sleeps, takes steps, emits chunks, awaits signals, fails, crashes or hangs on request.",
+  description:
+    "Gives its payload back; sleeps, takes steps, emits chunks, awaits signals, fails, crashes or hangs on request.",
   capabilities: [
     {
       name: "echo",

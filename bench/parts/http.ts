@@ -23,8 +23,8 @@ import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Signals } from "../../src/app/Signals.ts"
 import { System } from "../../src/app/System.ts"
-import { Tasks } from "../../src/app/Tasks.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
+import { Tasks } from "../../src/app/Tasks.ts"
 import { HttpServer, layer as httpServer } from "../../src/http/HttpServer.ts"
 
 const id = TaskId.make("01900000-0000-7000-8000-000000000001")

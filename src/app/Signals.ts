@@ -89,7 +89,9 @@ export class Signals extends Context.Service<
         if (Buffer.byteLength(text) > Limits.signalPayloadBytesMax) return yield* payloadTooLarge
         if (isAnswer) yield* Effect.fromResult(decodeDecision(signal.payload))
         const request = signal.idempotencyKey === undefined ? `once:${ids.next()}` : `key:${signal.idempotencyKey}`
-        const fingerprint = createHash("sha256").update(JSON.stringify([signal.name, text])).digest("hex")
+        const fingerprint = createHash("sha256")
+          .update(JSON.stringify([signal.name, text]))
+          .digest("hex")
         // What is awaited may change between the look and the commit; each time it has, the task has gone on.
         for (let look = 0; look < looksMax; look++) {
           const awaited = yield* reader.openAwait(principal.namespace, id, signal.name)

@@ -67,28 +67,35 @@ export class TaskStreams extends Context.Service<
       })
 
       const hasEnded = (namespace: Namespace, id: TaskId, stream: StreamName, last: number) =>
-        Effect.map(reader.head(namespace, id, stream), (head) => head === undefined || (head.hasEnded && head.last <= last))
+        Effect.map(
+          reader.head(namespace, id, stream),
+          (head) => head === undefined || (head.hasEnded && head.last <= last)
+        )
 
-      const read: TaskStreams["Service"]["read"] = Effect.fn("TaskStreams.read")(function* (id, wanted) {
-        const { namespace } = yield* authorize("task:read")
-        const { after, atMost, stream } = wanted
-        const until = (yield* Clock.monotonicTimeNanos) + Duration.toNanosUnsafe(atMost)
-        const options = { stream, after, limit: Math.min(wanted.limit, Limits.pageEntriesMax) }
-        let live: Queue.Dequeue<Heard> | undefined
-        while (true) {
-          const data = yield* reader.chunks(namespace, id, options)
-          const last = data.at(-1)?.number ?? after
-          const head = yield* reader.head(namespace, id, stream)
-          if (head === undefined) return yield* taskNotFound(id)
-          const ended = head.hasEnded && head.last <= last
-          const left = Duration.nanos(until - (yield* Clock.monotonicTimeNanos))
-          if (data.length > 0 || ended || Duration.isLessThanOrEqualTo(left, Duration.zero)) {
-            return { data, next_after: last, ended }
+      const read: TaskStreams["Service"]["read"] = Effect.fn("TaskStreams.read")(
+        function* (id, wanted) {
+          const { namespace } = yield* authorize("task:read")
+          const { after, atMost, stream } = wanted
+          const until = (yield* Clock.monotonicTimeNanos) + Duration.toNanosUnsafe(atMost)
+          const options = { stream, after, limit: Math.min(wanted.limit, Limits.pageEntriesMax) }
+          let live: Queue.Dequeue<Heard> | undefined
+          while (true) {
+            const data = yield* reader.chunks(namespace, id, options)
+            const last = data.at(-1)?.number ?? after
+            const head = yield* reader.head(namespace, id, stream)
+            if (head === undefined) return yield* taskNotFound(id)
+            const ended = head.hasEnded && head.last <= last
+            const left = Duration.nanos(until - (yield* Clock.monotonicTimeNanos))
+            if (data.length > 0 || ended || Duration.isLessThanOrEqualTo(left, Duration.zero)) {
+              return { data, next_after: last, ended }
+            }
+            if (live === undefined) live = yield* listen(namespace, id, stream)
+            else yield* Effect.timeoutOption(Queue.takeAll(live), Duration.min(left, silence))
           }
-          if (live === undefined) live = yield* listen(namespace, id, stream)
-          else yield* Effect.timeoutOption(Queue.takeAll(live), Duration.min(left, silence))
-        }
-      }, Effect.scoped, orUnavailable)
+        },
+        Effect.scoped,
+        orUnavailable
+      )
 
       const follow: TaskStreams["Service"]["follow"] = (id, { after, stream }) =>
         Effect.gen(function* () {
@@ -106,10 +113,7 @@ export class TaskStreams extends Context.Service<
             hasMore: (found) => found.length > 0,
             isOver: (last) => hasEnded(namespace, id, stream, last),
             isLast: () => false
-          }).pipe(
-            Stream.filter(isChunk),
-            Stream.mapError(unavailable)
-          )
+          }).pipe(Stream.filter(isChunk), Stream.mapError(unavailable))
         }).pipe(orUnavailable, Stream.unwrap)
 
       const list: TaskStreams["Service"]["list"] = Effect.fn("TaskStreams.list")(function* (id) {

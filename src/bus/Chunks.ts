@@ -3,8 +3,8 @@
  * reader of it. Nothing is kept here: Postgres has every chunk before it goes out, and its number tells what was lost.
  */
 import { Effect, Result, Schema, type Scope } from "effect"
-import { ChunkMessage } from "../../protocol/Chunk.ts"
 import type { Bus } from "../../actors/ports/Bus.ts"
+import { ChunkMessage } from "../../protocol/Chunk.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import * as Subjects from "../../protocol/Subjects.ts"
 import type { Evidence } from "./Evidence.ts"

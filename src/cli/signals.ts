@@ -69,7 +69,10 @@ const decide = (name: "approve" | "reject", description: string) =>
     })
   ).pipe(Command.provide(Client.layer), Command.withDescription(description))
 
-export const approve = decide("approve", "Approve what a task waits for; `tasks list --awaits approval` shows what does")
+export const approve = decide(
+  "approve",
+  "Approve what a task waits for; `tasks list --awaits approval` shows what does"
+)
 export const reject = decide("reject", "Reject what a task waits for")
 
 export const signals = Command.make(

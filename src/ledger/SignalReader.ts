@@ -4,8 +4,8 @@
  */
 import { Context, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
-import type { JsonShape } from "../../protocol/JsonShape.ts"
 import type { Namespace, SignalName, TaskId } from "../../protocol/Ids.ts"
+import type { JsonShape } from "../../protocol/JsonShape.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import type { OpenAwait, Senders, Signal } from "../../protocol/Signal.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
@@ -24,7 +24,10 @@ export class SignalReader extends Context.Service<
       name: SignalName
     ) => Effect.Effect<StoredAwait | undefined, StoreUnavailable>
     /** Awaits of a task that are open, in the order in which they were made. */
-    readonly openAwaits: (namespace: Namespace, id: TaskId) => Effect.Effect<ReadonlyArray<StoredAwait>, StoreUnavailable>
+    readonly openAwaits: (
+      namespace: Namespace,
+      id: TaskId
+    ) => Effect.Effect<ReadonlyArray<StoredAwait>, StoreUnavailable>
     /** Every signal of a task, in the order of arrival. */
     readonly signals: (namespace: Namespace, id: TaskId) => Effect.Effect<ReadonlyArray<Signal>, StoreUnavailable>
   }
@@ -33,7 +36,8 @@ export class SignalReader extends Context.Service<
     SignalReader,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
-      const awaitColumns = sql.literal(`a.position, a.name, a.terms ->> 'message' as message, a.terms -> 'shape' as shape,
+      const awaitColumns =
+        sql.literal(`a.position, a.name, a.terms ->> 'message' as message, a.terms -> 'shape' as shape,
         a.terms -> 'from' as from, ${utc("a.opened_at", "opened_at")}, ${utc("a.until", "until")}`)
 
       const openAwaits = Effect.fn("SignalReader.openAwaits")((namespace: Namespace, id: TaskId) =>

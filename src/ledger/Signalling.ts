@@ -97,7 +97,11 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
     return { _tag: "Stored", receipt, runsOn: row.ran_on ?? undefined } as const
   })
 
-  const take: SignalLedger["take"] = Effect.fnUntraced(function* (slot, task, { name, position, terms, timeoutMillis }) {
+  const take: SignalLedger["take"] = Effect.fnUntraced(function* (
+    slot,
+    task,
+    { name, position, terms, timeoutMillis }
+  ) {
     const [row] = yield* refusedIsDefect(
       commitUntilKnown<TakenRow>("take_signal", () =>
         sql.unsafe(
@@ -174,7 +178,14 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
     if (row.outcome === "paused") {
       yield* publish([
         {
-          ...{ type: "TaskPaused", kind: "task", aggregate: id, number: row.number, at: row.at.toISOString(), namespace },
+          ...{
+            type: "TaskPaused",
+            kind: "task",
+            aggregate: id,
+            number: row.number,
+            at: row.at.toISOString(),
+            namespace
+          },
           ...{ actor: by.actor, trace: row.trace, data: row.data }
         }
       ])
@@ -189,9 +200,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       [namespace, id, by]
     )
     const changed = rows.flatMap(({ change }) => (change === null ? [] : [change]))
-    yield* publish(
-      changed.map((change) => TaskRows.changeEvent(change, change.event === "TaskResumed" ? by : actor))
-    )
+    yield* publish(changed.map((change) => TaskRows.changeEvent(change, change.event === "TaskResumed" ? by : actor)))
     yield* offerReady(changed.filter(({ status }) => status === "queued").map((change) => change.id))
     return rows[0]?.outcome ?? "unknown"
   })

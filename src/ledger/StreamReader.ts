@@ -43,7 +43,9 @@ export class StreamReader extends Context.Service<
     StreamReader,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
-      const chunkColumns = sql.literal(`c.task_id, c.name as stream, c.number, c.attempt, c.run, ${utc("c.at", "at")}, c.data`)
+      const chunkColumns = sql.literal(
+        `c.task_id, c.name as stream, c.number, c.attempt, c.run, ${utc("c.at", "at")}, c.data`
+      )
 
       const chunks: StreamReader["Service"]["chunks"] = Effect.fn("StreamReader.chunks")((namespace, id, options) =>
         sql<Chunk>`

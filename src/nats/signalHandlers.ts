@@ -13,8 +13,7 @@ export const signalHandlers = Effect.gen(function* () {
   const signals = yield* Signals
   const streams = yield* TaskStreams
   return {
-    "tasks.signal": ({ id, name, payload = null }, { key }) =>
-      signals.send(id, { name, payload, idempotencyKey: key }),
+    "tasks.signal": ({ id, name, payload = null }, { key }) => signals.send(id, { name, payload, idempotencyKey: key }),
     "tasks.signals": ({ id }) => signals.list(id),
     "tasks.pause": ({ id, reason }) => signals.pause(id, reason),
     "tasks.resume": ({ id }) => signals.resume(id),
@@ -22,8 +21,7 @@ export const signalHandlers = Effect.gen(function* () {
       { after = 0, id, limit = Limits.pageEntriesDefault, name = defaultStream, timeout_ms = 0 },
       { stopping }
     ) => {
-      const read = (millis: number) =>
-        streams.read(id, { stream: name, after, limit, atMost: Duration.millis(millis) })
+      const read = (millis: number) => streams.read(id, { stream: name, after, limit, atMost: Duration.millis(millis) })
       return timeout_ms === 0 ? read(0) : Effect.raceFirst(read(timeout_ms), Effect.andThen(stopping, read(0)))
     },
     "tasks.streams": ({ id }) => streams.list(id)

@@ -21,8 +21,8 @@ import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Signals } from "../../src/app/Signals.ts"
 import { Startup } from "../../src/app/Startup.ts"
 import { System } from "../../src/app/System.ts"
-import { Tasks } from "../../src/app/Tasks.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
+import { Tasks } from "../../src/app/Tasks.ts"
 import { AgentRegistry } from "../../src/ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "../../src/ledger/ApiKeyStore.ts"
@@ -68,7 +68,15 @@ const stores = Layer.mergeAll(
 
 const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
 
-const cases = Layer.mergeAll(Tasks.layer, Signals.layer, TaskStreams.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+const cases = Layer.mergeAll(
+  Tasks.layer,
+  Signals.layer,
+  TaskStreams.layer,
+  Agents.layer,
+  ApiKeys.layer,
+  Artifacts.layer,
+  System.layer
+)
 
 /** Without host and reconciler, on any database. */
 export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>

@@ -17,8 +17,8 @@ import { type AcceptedTask, SubmitTask, type Task } from "../../protocol/Task.ts
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Signals } from "../../src/app/Signals.ts"
-import { Tasks } from "../../src/app/Tasks.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
+import { Tasks } from "../../src/app/Tasks.ts"
 
 export const keys = { default: "dma_default", other: "dma_other", down: "dma_down" }
 

@@ -34,8 +34,8 @@ import * as OpenStreams from "../../../src/app/OpenStreams.ts"
 import { Signals } from "../../../src/app/Signals.ts"
 import { System } from "../../../src/app/System.ts"
 import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.ts"
-import { Tasks } from "../../../src/app/Tasks.ts"
 import { TaskStreams } from "../../../src/app/TaskStreams.ts"
+import { Tasks } from "../../../src/app/Tasks.ts"
 
 /** A key of each role, and one that Postgres cannot be asked about. */
 export const keys = {
