@@ -42,11 +42,11 @@ export interface Conversation {
   readonly onPark: (handler: (position: number) => void) => void
   /** A signal may have come. */
   readonly wake: () => void
-  /** Takes no more chunks; succeeds once those that it took are written, or refused. */
-  readonly close: Effect.Effect<void>
+  /** Takes no more chunks; succeeds once those that it took are written, or refused. Undefined when nothing was said. */
+  readonly close: () => Effect.Effect<void> | undefined
 }
 
-export const make = (options: {
+interface Options {
   readonly ledger: Ledger["Service"]
   readonly slot: Slot
   readonly order: TaskOrder
@@ -54,14 +54,34 @@ export const make = (options: {
   readonly claimed: Effect.Effect<Claimed | undefined>
   readonly limits: (typeof ConversationLimits)["Service"]
   readonly clock: Clock.Clock
-}): Conversation => {
+}
+
+export const make = (options: Options): Conversation => {
+  let talk: Talk | undefined
+  let park: (position: number) => void = () => {}
+  const begun = () => (talk ??= begin(options, (position) => park(position)))
+  return {
+    signal: (name, asked) => Effect.suspend(() => begun().signal(name, asked)),
+    emit: (stream, chunk) => Effect.suspend(() => begun().emit(stream, chunk)),
+    onPark: (handler) => {
+      park = handler
+    },
+    wake: () => talk?.wake(),
+    close: () => talk?.close
+  }
+}
+
+interface Talk extends Pick<Conversation, "signal" | "emit" | "wake"> {
+  readonly close: Effect.Effect<void>
+}
+
+const begin = (options: Options, park: (position: number) => void): Talk => {
   const { claimed, clock, ledger, limits, order, slot } = options
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   const wakes = new Set<Latch.Latch>()
   let awaits = 0
   /** The await where this attempt parked, until this run has come to it. */
   let replaysTo = order.parked?.attempt === (order.attempts ?? 0) + 1 ? order.parked.position : 0
-  let park: (position: number) => void = () => {}
   const mouth = makeMouth({ ...options, now })
 
   /** The run's task once its claim is decided. One that was not won is about to be interrupted. */
@@ -135,13 +155,10 @@ export const make = (options: {
   return {
     signal,
     emit,
-    onPark: (handler) => {
-      park = handler
-    },
     wake: () => {
       for (const woken of wakes) woken.openUnsafe()
     },
-    close: Effect.suspend(() => mouth.close)
+    close: mouth.close
   }
 }
 

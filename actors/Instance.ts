@@ -394,7 +394,8 @@ export const run = Effect.fnUntraced(function* (input: {
           })
         ).pipe(Effect.catchCause(() => Effect.succeed<TaskLifecycle.AttemptEnd>({ _tag: "Stopped" })))
         // Its chunks must be in before its end is: nothing comes after that.
-        yield* conversation.close
+        const said = conversation.close()
+        if (said !== undefined) yield* said
         const executionMillis = Math.round(Number(clock.monotonicTimeNanosUnsafe() - began) / 1e4) / 100
         reports.drop(task.id)
         if (end._tag === "Parked") return yield* park(order, entry, end.position)

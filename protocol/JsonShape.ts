@@ -45,7 +45,7 @@ const walk = (shape: JsonShape, value: Schema.Json, field: string): ReadonlyArra
   if (shape.enum !== undefined && !shape.enum.some((one) => JSON.stringify(one) === JSON.stringify(value))) {
     return wrong(`must be one of ${shape.enum.map((one) => JSON.stringify(one)).join(", ")}`)
   }
-  if (typeof value === "string") return [...lengths(shape, [...value].length, "characters", field)]
+  if (typeof value === "string") return lengths(shape, Array.from(value).length, "characters", field)
   if (typeof value === "number") {
     if (shape.minimum !== undefined && value < shape.minimum) return wrong(`must be at least ${shape.minimum}`)
     if (shape.maximum !== undefined && value > shape.maximum) return wrong(`must be at most ${shape.maximum}`)

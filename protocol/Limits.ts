@@ -47,6 +47,8 @@ export const idempotencyKeyHours = 72
 export const nameCharactersMax = 200
 /** Longest description, in characters. */
 export const descriptionCharactersMax = 4_000
+/** Longest message of a report of progress, in characters; what is longer is cut. */
+export const progressMessageCharactersMax = 1_000
 /** Most labels of a task or agent. */
 export const labelsMax = 64
 /** Longest key or value of a label, in characters. */

@@ -75,7 +75,10 @@ export type OpenAwait = typeof OpenAwait.Type
 /** View: what was said to a task, in the order of arrival, and what it waits for. */
 export const TaskSignals = Schema.Struct({
   awaiting: Schema.Array(OpenAwait),
-  data: Schema.Array(Signal)
+  data: Schema.Array(Signal),
+  next_after: Schema.NullOr(Schema.Int).annotateKey({
+    description: "What to pass as `after` to go on; null when these were the last for now."
+  })
 }).annotate({ identifier: "TaskSignals" })
 export type TaskSignals = typeof TaskSignals.Type
 

@@ -162,6 +162,7 @@ export type SubmitGraph = typeof SubmitGraph.Type
 export const TaskProgress = Schema.Struct({
   percentage: Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 100 })),
   current_step: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.nameCharactersMax))),
+  message: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.progressMessageCharactersMax))),
   completed_steps: Schema.optionalKey(Schema.Int),
   total_steps: Schema.optionalKey(Schema.Int),
   estimated_completion: Schema.optionalKey(Timestamp)

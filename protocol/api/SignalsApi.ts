@@ -6,6 +6,7 @@ import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/ht
 import { SignalName, TaskId } from "../Ids.ts"
 import * as Limits from "../Limits.ts"
 import { Conflict, IdempotencyMismatch, Overloaded, TaskNotFound } from "../Problem.ts"
+import { ListTasks } from "../Query.ts"
 import { PauseTask, SignalReceipt, TaskSignals } from "../Signal.ts"
 import { Task } from "../Task.ts"
 import { Authentication } from "./Authentication.ts"
@@ -34,12 +35,20 @@ const send = HttpApiEndpoint.post("send", "/tasks/:id/signals/:name", {
 
 const list = HttpApiEndpoint.get("list", "/tasks/:id/signals", {
   params,
+  query: {
+    after: Schema.optionalKey(
+      Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.signalsMax })).annotate({
+        description: "Signals with a greater number only."
+      })
+    ),
+    limit: ListTasks.fields.limit
+  },
   success: TaskSignals,
   error: TaskNotFound
 }).annotateMerge(
   documented({
     summary: "Signals of a task",
-    description: "What it waits for at the moment, and every signal that it was sent, in the order of arrival."
+    description: "What it waits for at the moment, and the signals that it was sent, in the order of arrival."
   })
 )
 

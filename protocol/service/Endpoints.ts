@@ -202,8 +202,12 @@ export const endpoints = {
     takesKey: true
   }),
   "tasks.signals": endpoint("tasks", "signals", {
-    summary: "What a task waits for, and every signal that it was sent.",
-    request: Schema.Struct(ofTask).annotate({ identifier: "ListSignals" }),
+    summary: "What a task waits for, and the signals that it was sent.",
+    request: Schema.Struct({
+      ...ofTask,
+      after: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.signalsMax }))),
+      limit: ListTasks.fields.limit
+    }).annotate({ identifier: "ListSignals" }),
     answer: TaskSignals,
     problems: [TaskNotFound]
   }),

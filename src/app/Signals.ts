@@ -59,8 +59,11 @@ export class Signals extends Context.Service<
       TaskNotFound | Conflict | IdempotencyMismatch | InvalidInput | TooLarge | Overloaded | Forbidden | Unavailable,
       Principal
     >
-    /** What a task waits for, and what it was sent. */
-    readonly list: (id: TaskId) => Effect.Effect<TaskSignals, TaskNotFound | Forbidden | Unavailable, Principal>
+    /** What a task waits for, and a page of what it was sent. */
+    readonly list: (
+      id: TaskId,
+      options?: { readonly after?: number | undefined; readonly limit?: number | undefined }
+    ) => Effect.Effect<TaskSignals, TaskNotFound | Forbidden | Unavailable, Principal>
     /**
      * Sets a task aside. One that is set aside already stays so. `Conflict` when it has ended, or runs and may run at most
      * once.
@@ -120,13 +123,18 @@ export class Signals extends Context.Service<
         })
       }, orUnavailable)
 
-      const list: Signals["Service"]["list"] = Effect.fn("Signals.list")(function* (id) {
+      const list: Signals["Service"]["list"] = Effect.fn("Signals.list")(function* (id, options = {}) {
         const { namespace } = yield* authorize("task:read")
         if ((yield* tasks.head(namespace, id)) === undefined) return yield* taskNotFound(id)
+        const { after = 0, limit = Limits.pageEntriesDefault } = options
         const awaiting = yield* reader.openAwaits(namespace, id)
+        const data = yield* reader.signals(namespace, id, { after, limit: Math.min(limit, Limits.pageEntriesMax) })
+        const last = data.at(-1)?.number
+        const more = last === undefined ? [] : yield* reader.signals(namespace, id, { after: last, limit: 1 })
         return {
           awaiting: awaiting.map((open) => ({ ...open, shape: open.shape === null ? null : jsonOf(open.shape) })),
-          data: yield* reader.signals(namespace, id)
+          data,
+          next_after: last === undefined || more.length === 0 ? null : last
         }
       }, orUnavailable)
 

@@ -2,7 +2,7 @@
  * Chunks on their way to whoever reads a stream as it grows: core NATS, one subject per task, heard only by nodes with a
  * reader of it. Nothing is kept here: Postgres has every chunk before it goes out, and its number tells what was lost.
  */
-import { Effect, Result, Schema, type Scope } from "effect"
+import { Effect, Result, Schema } from "effect"
 import type { Bus } from "../../actors/ports/Bus.ts"
 import { ChunkMessage } from "../../protocol/Chunk.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
@@ -30,7 +30,7 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], evidence
       let bytes = 0
       for (const chunk of chunks) {
         const text = JSON.stringify(chunk)
-        if (bytes > 0 && bytes + text.length * 3 > messageBytesMax) {
+        if (bytes > 0 && bytes + Buffer.byteLength(text) > messageBytesMax) {
           send(subject, namespace, part)
           part = []
           bytes = 0
@@ -58,7 +58,7 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], evidence
       ),
       (subscription) => Effect.sync(() => subscription.unsubscribe())
       // A caller reads what was before after this: nothing may fall between.
-    ).pipe(Effect.andThen(nats.flushed)) as Effect.Effect<void, never, Scope.Scope>
+    ).pipe(Effect.andThen(nats.flushed))
 
   return { publish, onChunks }
 })

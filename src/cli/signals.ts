@@ -4,6 +4,7 @@
 import { Effect, Option, Record, type Schema } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { SignalName, TaskId } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
 import { approvalSignal, type SignalReceipt, type TaskSignals } from "../../protocol/Signal.ts"
 import type { Task } from "../../protocol/Task.ts"
 import { Client } from "./Client.ts"
@@ -77,15 +78,19 @@ export const reject = decide("reject", "Reject what a task waits for")
 
 export const signals = Command.make(
   "signals",
-  { id },
-  Effect.fn("tasks.signals")(function* (given) {
+  {
+    id,
+    after: Flag.Int("after").pipe(Flag.withDefault(0), Flag.withDescription("Signals with a greater number only"))
+  },
+  Effect.fn("tasks.signals")(function* ({ after, id: task }) {
     const client = yield* Client
     const output = yield* Output
-    yield* output.answer(yield* client.signals.list({ params: { id: given.id } }), show)
+    const query = { after, limit: Limits.pageEntriesMax }
+    yield* output.answer(yield* client.signals.list({ params: { id: task }, query }), show)
   })
 ).pipe(Command.provide(Client.layer), Command.withDescription("Show what a task waits for and what it was sent"))
 
-const show = ({ awaiting, data }: TaskSignals, ink: Ink.Ink) =>
+const show = ({ awaiting, data, next_after: next }: TaskSignals, ink: Ink.Ink) =>
   [
     ...awaiting.map(({ message, name, until }) =>
       Ink.printable(
@@ -101,7 +106,8 @@ const show = ({ awaiting, data }: TaskSignals, ink: Ink.Ink) =>
             Ink.printable(JSON.stringify(payload).slice(0, 80))
           ]),
           ink
-        )
+        ),
+    ...(next === null ? [] : [`more with --after ${next}`])
   ].join("\n")
 
 const stateLine = (task: Task) =>

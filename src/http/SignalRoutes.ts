@@ -1,18 +1,17 @@
 /**
  * Carries the HTTP contract of signals to their use cases. What an endpoint promises stands in `protocol/api/SignalsApi.ts`.
  */
-import { Effect, Result, type Schema } from "effect"
+import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../../protocol/api/Api.ts"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
-import type { InvalidInput } from "../../protocol/Problem.ts"
+import { parseJsonBytes } from "../../protocol/JsonBody.ts"
+import * as Limits from "../../protocol/Limits.ts"
 import { PauseTask } from "../../protocol/Signal.ts"
 import { Signals } from "../app/Signals.ts"
-import { makeBodyReader } from "./JsonRequest.ts"
+import { json, makeBodyReader } from "./JsonRequest.ts"
 
 const decodePause = inputDecoder(PauseTask)
-/** The body is the payload: any JSON will do. */
-const anyJson = (input: unknown): Result.Result<Schema.Json, InvalidInput> => Result.succeed(input as Schema.Json)
 
 export const layer = HttpApiBuilder.group(
   Api,
@@ -24,7 +23,10 @@ export const layer = HttpApiBuilder.group(
       .handleRaw(
         "send",
         Effect.fnUntraced(function* ({ headers, params }) {
-          const payload = yield* body.command(anyJson, { whenEmpty: null })
+          // The body is the payload: any JSON will do.
+          const bytes = yield* body.bytes(Limits.bodyBytesMax, [json])
+          const payload =
+            bytes.length === 0 ? null : yield* Effect.fromResult(parseJsonBytes(bytes, Limits.bodyBytesMax))
           return yield* signals.send(params.id, {
             name: params.name,
             payload,
@@ -40,7 +42,7 @@ export const layer = HttpApiBuilder.group(
         })
       )
       .handleAll({
-        list: ({ params }) => signals.list(params.id),
+        list: ({ params, query }) => signals.list(params.id, query),
         resume: ({ params }) => signals.resume(params.id)
       })
   })

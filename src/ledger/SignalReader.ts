@@ -6,10 +6,12 @@ import { Context, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import type { Namespace, SignalName, TaskId } from "../../protocol/Ids.ts"
 import type { JsonShape } from "../../protocol/JsonShape.ts"
-import * as Limits from "../../protocol/Limits.ts"
 import type { OpenAwait, Senders, Signal } from "../../protocol/Signal.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
 import { utc } from "./TaskViews.ts"
+
+/** Where a page of signals is cut, in bytes of their payloads; above that of any one of them. */
+const pageBytesMax = 1024 * 1024
 
 /** An open await as it was stored: its shape is one of ours. */
 export type StoredAwait = Omit<OpenAwait, "shape"> & { readonly shape: JsonShape | null }
@@ -28,8 +30,12 @@ export class SignalReader extends Context.Service<
       namespace: Namespace,
       id: TaskId
     ) => Effect.Effect<ReadonlyArray<StoredAwait>, StoreUnavailable>
-    /** Every signal of a task, in the order of arrival. */
-    readonly signals: (namespace: Namespace, id: TaskId) => Effect.Effect<ReadonlyArray<Signal>, StoreUnavailable>
+    /** Signals of a task with a number above `after`, in the order of arrival. A page is cut at 1 MiB of payloads. */
+    readonly signals: (
+      namespace: Namespace,
+      id: TaskId,
+      options: { readonly after: number; readonly limit: number }
+    ) => Effect.Effect<ReadonlyArray<Signal>, StoreUnavailable>
   }
 >()("datamcp/ledger/SignalReader") {
   static readonly layer = Layer.effect(
@@ -60,12 +66,20 @@ export class SignalReader extends Context.Service<
         )
       )
 
-      const signals = Effect.fn("SignalReader.signals")((namespace: Namespace, id: TaskId) =>
-        sql<Signal>`
-          select s.number, s.name, s.payload, s.actor, ${sql.literal(utc("s.at", "at"))}, s.position is not null as taken
-          from task_signals s join tasks t on t.id = s.task_id
-          where s.task_id = ${id} and t.namespace = ${namespace} order by s.number limit ${Limits.signalsMax}
-        `.pipe(orUnavailable("SignalReader.signals"))
+      const signals: SignalReader["Service"]["signals"] = Effect.fn("SignalReader.signals")(
+        (namespace, id, { after, limit }) =>
+          sql<Signal>`
+            select s.number, s.name, s.payload, s.actor, ${sql.literal(utc("s.at", "at"))}, s.position is not null as taken
+            from (
+              select k.*, sum(octet_length(k.payload::text)) over (order by k.number) as bytes from (
+                select * from task_signals a
+                where a.task_id = ${id} and a.number > ${after}
+                  and exists (select from tasks t where t.id = ${id} and t.namespace = ${namespace})
+                order by a.number limit ${limit}
+              ) k
+            ) s
+            where s.bytes <= ${pageBytesMax} order by s.number
+          `.pipe(orUnavailable("SignalReader.signals"))
       )
 
       return SignalReader.of({ openAwait, openAwaits, signals })

@@ -51,11 +51,22 @@ interface ResumedRow {
 }
 
 export const make = Effect.fnUntraced(function* (committing: Committing) {
-  const { actor, batch, changes, commitUntilKnown, offerReady, publish, refusedIsDefect, rowsOf, sql } = committing
+  const { actor, batch, changes, commit, commitUntilKnown, offerReady, publish, refusedIsDefect, rowsOf, sql } =
+    committing
+
+  /** Rows of a statement, and whether they are those of a repetition whose first commit is unknown. */
+  const once = <Row extends object>(operation: string, text: string, params: ReadonlyArray<unknown>) => {
+    let repeated = false
+    const statement = (again: boolean) => {
+      repeated = again
+      return sql.unsafe<Row>(text, params)
+    }
+    return Effect.map(refusedIsDefect(commit<Row>(operation, statement)), (rows) => [rows, repeated] as const)
+  }
 
   const send: SignalLedger["send"] = Effect.fnUntraced(function* (signal) {
     const { namespace, taskId } = signal
-    const [row] = yield* rowsOf<SentRow>(
+    const [[row], repeated] = yield* once<SentRow>(
       "signal",
       `select * from ${ledger}.task_signal($1::text, $2::uuid, $3::text, $4::json, $5::text, $6::text, $7::text, $8::int,
         $9::boolean, $10::int)`,
@@ -84,9 +95,11 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       name: signal.name,
       number,
       at: at.toISOString(),
-      duplicate: outcome === "existing",
+      duplicate: outcome === "existing" && !repeated,
       status: row.woken ? ("queued" as const) : status
     }
+    // The first commit of this very call may have queued it: nobody has been told.
+    if (outcome === "existing" && repeated && status === "queued") yield* offerReady([taskId])
     if (outcome === "existing") return { _tag: "Existing", receipt, same: row.same === true } as const
     const first: Event = {
       ...{ type: "TaskSignalled", kind: "task", aggregate: taskId, number: version ?? 0, at: receipt.at, namespace },
@@ -194,7 +207,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
   })
 
   const resume: SignalLedger["resume"] = Effect.fnUntraced(function* (namespace, id, by) {
-    const rows = yield* rowsOf<ResumedRow>(
+    const [rows, repeated] = yield* once<ResumedRow>(
       "unpause",
       `select * from ${ledger}.task_unpause($1::text, $2::uuid, $3::text)`,
       [namespace, id, by]
@@ -202,7 +215,8 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
     const changed = rows.flatMap(({ change }) => (change === null ? [] : [change]))
     yield* publish(changed.map((change) => TaskRows.changeEvent(change, change.event === "TaskResumed" ? by : actor)))
     yield* offerReady(changed.filter(({ status }) => status === "queued").map((change) => change.id))
-    return rows[0]?.outcome ?? "unknown"
+    const outcome = rows[0]?.outcome ?? "unknown"
+    return outcome === "not_paused" && repeated ? "resumed" : outcome
   })
 
   const ledgerOfSignals: SignalLedger = {

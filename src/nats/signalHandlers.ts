@@ -14,7 +14,7 @@ export const signalHandlers = Effect.gen(function* () {
   const streams = yield* TaskStreams
   return {
     "tasks.signal": ({ id, name, payload = null }, { key }) => signals.send(id, { name, payload, idempotencyKey: key }),
-    "tasks.signals": ({ id }) => signals.list(id),
+    "tasks.signals": ({ id, ...page }) => signals.list(id, page),
     "tasks.pause": ({ id, reason }) => signals.pause(id, reason),
     "tasks.resume": ({ id }) => signals.resume(id),
     "tasks.stream": (

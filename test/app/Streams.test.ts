@@ -1,6 +1,6 @@
 /** Streams of tasks on a running node with real Postgres: written by attempts, read by whoever comes. */
 import { expect, layer } from "@effect/vitest"
-import { Duration, Effect, Exit, type Schema, Scope, Stream } from "effect"
+import { Clock, Duration, Effect, Exit, type Schema, Scope, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { Ledger } from "../../actors/ports/Ledger.ts"
 import type { Chunk } from "../../protocol/Chunk.ts"
@@ -80,7 +80,7 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a stream",
       yield* writer
       const streams = yield* TaskStreams
       const control = yield* MemoryBusControl
-      const seed = Date.now() % 1_000_000
+      const seed = (yield* Clock.currentTimeMillis) % 1_000_000
       const chance = mulberry(seed)
       for (const cut of [false, true]) {
         control.cut(cut)

@@ -280,7 +280,7 @@ const talk = Layer.mergeAll(
     Signals.of({
       send: (id, { idempotencyKey, name }) =>
         Effect.succeed({ task_id: id, name, number: 1, at, duplicate: idempotencyKey === "again", status: "paused" }),
-      list: () => Effect.succeed({ awaiting: [], data: [] }),
+      list: () => Effect.succeed({ awaiting: [], data: [], next_after: null }),
       pause: (id) => Effect.fail(new TaskNotFound({ task_id: id })),
       resume: (id) => Effect.fail(new TaskNotFound({ task_id: id }))
     })

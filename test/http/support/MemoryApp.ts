@@ -306,7 +306,7 @@ const signals = (state: MemoryState) => {
     }),
     list: (id) =>
       Effect.andThen(authorize("task:read"), findTask(state, id)).pipe(
-        Effect.map(() => ({ awaiting: [], data: state.signals.get(id) ?? [] }))
+        Effect.map(() => ({ awaiting: [], data: state.signals.get(id) ?? [], next_after: null }))
       ),
     pause: (id, reason) =>
       Effect.andThen(
