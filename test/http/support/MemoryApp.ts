@@ -9,6 +9,7 @@ import type { Artifact } from "../../../protocol/Artifact.ts"
 import type { Chunk } from "../../../protocol/Chunk.ts"
 import { type Event, isEnd } from "../../../protocol/Event.ts"
 import { AgentId, ApiKeyId, ArtifactId, GraphId, Namespace, NodeName, TaskId } from "../../../protocol/Ids.ts"
+import { inputDecoder } from "../../../protocol/InputDecoder.ts"
 import * as Limits from "../../../protocol/Limits.ts"
 import { Principal, type Role, rolePermissions } from "../../../protocol/Permission.ts"
 import {
@@ -24,7 +25,7 @@ import {
   Unauthenticated,
   Unavailable
 } from "../../../protocol/Problem.ts"
-import type { Signal } from "../../../protocol/Signal.ts"
+import { ApprovalDecision, type Signal } from "../../../protocol/Signal.ts"
 import { type AcceptedTask, isTerminal, type SubmitTask, type Task } from "../../../protocol/Task.ts"
 import { Agents } from "../../../src/app/Agents.ts"
 import { ApiKeys } from "../../../src/app/ApiKeys.ts"
@@ -281,8 +282,12 @@ const follow = (state: MemoryState, id: TaskId, after: number): Stream.Stream<Ev
 const findTask = (state: MemoryState, id: string) =>
   Effect.suspend(() => {
     const task = state.tasks.get(id)
-    return task === undefined ? Effect.fail(new TaskNotFound({ task_id: id })) : Effect.succeed(task)
+    return task === undefined
+      ? Effect.fail(new TaskNotFound({ task_id: id, detail: "There is none." }))
+      : Effect.succeed(task)
   })
+
+const decodeDecision = inputDecoder(ApprovalDecision)
 
 const signals = (state: MemoryState) => {
   const change = (id: TaskId, patch: Partial<Task>) =>
@@ -294,6 +299,7 @@ const signals = (state: MemoryState) => {
   return Signals.of({
     send: Effect.fnUntraced(function* (id, { idempotencyKey, name, payload }) {
       const { actor } = yield* authorize(name === "approval" ? "task:approve" : "task:signal")
+      if (name === "approval") yield* Effect.fromResult(decodeDecision(payload))
       const task = yield* findTask(state, id)
       if (isTerminal(task.status)) return yield* new Conflict({ reason: "state" })
       const kept = state.signals.get(id) ?? []
