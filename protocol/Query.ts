@@ -23,7 +23,7 @@ export const ListTasks = Schema.Struct({
     description: "What pending tasks wait for; `signal`: paused ones that wait for a signal."
   }),
   awaits: Schema.optionalKey(SignalName).annotateKey({
-    description: "Tasks that wait for the signal of this name, running or paused, e.g. `approval`."
+    description: "Tasks that are paused until the signal of this name comes, e.g. `approval`."
   }),
   type: Schema.optionalKey(TaskType),
   agent: Schema.optionalKey(AgentRef),

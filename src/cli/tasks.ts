@@ -50,7 +50,7 @@ const list = Command.make(
       Flag.withDescription("Waiting for this; signal: paused until one comes"),
       Flag.optional
     ),
-    awaits: filter("awaits", "Waiting for the signal of this name, e.g. approval"),
+    awaits: filter("awaits", "Paused until the signal of this name comes, e.g. approval"),
     parent: filter("parent", "Belonging to the task with this id"),
     graph: filter("graph", "Of the graph with this id"),
     createdAfter: filter("created-after", "RFC 3339"),

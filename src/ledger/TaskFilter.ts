@@ -48,7 +48,8 @@ export const conditionsOf = (sql: SqlClient, namespace: Namespace, query: ListTa
     conditions.push(sql`t.status in ('pending', 'paused')`, sql`t.waiting_for = ${query.waiting_for}`)
   }
   if (query.awaits !== undefined) {
-    conditions.push(sql`t.status in ('pending', 'queued', 'running', 'paused')`)
+    // Those that hold their slot while they wait are left out: nothing but the index of what waits finds a few among many.
+    conditions.push(sql`t.status = 'paused'`, sql`t.waiting_for = 'signal'`)
     conditions.push(sql`t.id in (
       select a.task_id from task_awaits a where a.namespace = ${namespace} and a.name = ${query.awaits} and a.outcome is null)`)
   }
