@@ -241,6 +241,9 @@ export class AgentHost extends Context.Service<
         if (notice._tag === "Interrupt") {
           for (const entry of hosted.values()) if (entry.agentId === notice.agent) entry.handle?.interrupt(notice.tasks)
         }
+        if (notice._tag === "Signalled") {
+          for (const entry of hosted.values()) if (entry.agentId === notice.agent) entry.handle?.signalled(notice.tasks)
+        }
       })
 
       yield* directory.onChange((agent) => {

@@ -7,6 +7,7 @@ import type { TaskOrder } from "../protocol/Dispatch.ts"
 import { storable, storableJson } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import { BehaviourFailure, type RunAttempt } from "./Behaviour.ts"
+import type { Conversation } from "./Conversation.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import * as Routing from "./Routing.ts"
 import type { AttemptEnd } from "./TaskLifecycle.ts"
@@ -24,6 +25,7 @@ export const run = (input: {
   readonly payload: Schema.Json | undefined
   readonly behaviour: RunAttempt
   readonly progress: (progress: TaskProgress) => Effect.Effect<void>
+  readonly conversation: Conversation
   readonly nowMillis: number
   readonly cleanUpWithin: Duration.Duration
 }) => {
@@ -46,7 +48,9 @@ export const run = (input: {
         payload,
         idempotencyKey: order.id,
         timeout,
-        progress: input.progress
+        progress: input.progress,
+        signal: input.conversation.signal,
+        emit: input.conversation.emit
       })
     )
   ).pipe(Effect.map(returned))
@@ -56,21 +60,39 @@ export const run = (input: {
       orElse: () => Effect.logWarning("an interrupted attempt does not end and is left behind")
     }).pipe(Effect.annotateLogs({ task: order.id, attempt: input.number }))
   return Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
+    Effect.gen(function* (): Effect.fn.Return<AttemptEnd | Parked, never, Effect.Services<typeof work>> {
       if (timeoutMillis === 0) return timedOut
       const fiber = yield* Effect.forkDetach(work, { startImmediately: true })
       const exit =
         fiber.pollUnsafe() ??
-        (yield* restore(Effect.timeoutOption(Fiber.await(fiber), timeout)).pipe(
+        (yield* restore(Effect.timeoutOption(overOrParked(fiber, input.conversation), timeout)).pipe(
           Effect.onInterrupt(() => abandon(fiber)),
           Effect.map(Option.getOrUndefined)
         ))
+      if (exit !== undefined && !Exit.isExit(exit)) {
+        yield* abandon(fiber)
+        return exit
+      }
       if (exit !== undefined) return Exit.isSuccess(exit) ? exit.value : endOfCause(exit.cause)
       yield* abandon(fiber)
       return timedOut
     })
   )
 }
+
+/** The run ended to wait for a signal without its slot. */
+export interface Parked {
+  readonly _tag: "Parked"
+  /** Of the await. */
+  readonly position: number
+}
+
+/** Whichever comes first: the fiber's end, or its wish to park. */
+const overOrParked = <A, E>(fiber: Fiber.Fiber<A, E>, conversation: Conversation) =>
+  Effect.callback<Exit.Exit<A, E> | Parked>((resume) => {
+    conversation.onPark((position) => resume(Effect.succeed({ _tag: "Parked", position })))
+    return Effect.sync(fiber.addObserver((exit) => resume(Effect.succeed(exit))))
+  })
 
 const returned = (data: Schema.Json): AttemptEnd => {
   const written: string | undefined = JSON.stringify(data)

@@ -9,8 +9,11 @@
 import { Context, type Duration, type Effect, type FileSystem, type Path, Schema, type Scope } from "effect"
 import type { Capability } from "../protocol/Agent.ts"
 import type { GraphId, Namespace, TaskId, TaskType } from "../protocol/Ids.ts"
+import type { JsonShape } from "../protocol/JsonShape.ts"
+import type { Senders } from "../protocol/Signal.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import type { ArtifactStore } from "./ports/ArtifactStore.ts"
+import type { TakenSignal } from "./ports/SignalLedger.ts"
 
 /** An expected failure of one attempt. Anything else that escapes a behaviour counts as a crash. */
 export class BehaviourFailure extends Schema.TaggedError<BehaviourFailure>()("BehaviourFailure", {
@@ -29,6 +32,24 @@ export class SettingsInvalid extends Schema.TaggedError<SettingsInvalid>()("Sett
   message: Schema.String
 }) {}
 
+/** How a signal is awaited. */
+export interface AwaitOptions {
+  /** Longest wait, from when the first attempt came to this await; without end when absent. */
+  readonly timeout?: Duration.Input
+  /** What the payload must look like. What does not is refused at the door while it is awaited. */
+  readonly shape?: JsonShape
+  /** Who may send it. Such an await takes nothing that was sent before it began. */
+  readonly from?: Senders
+  /** What people are told who look at what waits. */
+  readonly message?: string
+  /**
+   * How long the await keeps its slot: 10 s when absent. After that the run is interrupted and the task is `paused`, for
+   * days if need be; when the signal comes, or the timeout, it runs again from the beginning and finds the same answers to
+   * the same awaits, in their order. Tasks that may run at most once keep their slot.
+   */
+  readonly hold?: Duration.Input
+}
+
 /** One attempt, as a behaviour sees it. */
 export interface Attempt {
   readonly taskId: TaskId
@@ -46,6 +67,18 @@ export interface Attempt {
   readonly timeout: Duration.Duration
   /** Reports progress. Never fails; reports that come faster than they can be recorded replace each other. */
   readonly progress: (progress: TaskProgress) => Effect.Effect<void>
+  /**
+   * The next signal of a name that no await of this task has taken. Awaits must come in the same order in every attempt:
+   * each gets the answer that it got before. Fails with code `signal_timeout`, `signal_rejected` (the payload breaks the
+   * shape; `details` has the evidence) or `replay_diverged`.
+   */
+  readonly signal: (name: string, options?: AwaitOptions) => Effect.Effect<TakenSignal, BehaviourFailure>
+  /**
+   * Appends a chunk to a stream of the task; returns once it is taken, and waits while chunks come faster than they can be
+   * written. All that were taken are written before the attempt's end is. Fails with code `chunk_refused` or
+   * `streams_full`.
+   */
+  readonly emit: (stream: string, chunk: Schema.Json) => Effect.Effect<void, BehaviourFailure>
 }
 
 /** What every behaviour may use. Network and database drivers are its own business. */

@@ -22,6 +22,7 @@ import type { TaskPriority } from "../protocol/Task.ts"
 import { withSpanFrom } from "../protocol/TraceContext.ts"
 import * as Attempt from "./Attempt.ts"
 import type { BehaviourServices, Behaviours } from "./Behaviour.ts"
+import * as Conversation from "./Conversation.ts"
 import * as Generations from "./Generations.ts"
 import * as Lanes from "./Lanes.ts"
 import * as ProgressReports from "./ProgressReports.ts"
@@ -87,6 +88,8 @@ export interface InstanceHandle {
   readonly wake: (lanes: ReadonlyArray<TaskPriority>) => void
   /** These tasks were ended from outside: interrupt them and record nothing. */
   readonly interrupt: (tasks: ReadonlyArray<TaskId>) => void
+  /** These tasks were sent a signal: those that wait for one here, look. */
+  readonly signalled: (tasks: ReadonlyArray<TaskId>) => void
   /** The definition changed: what starts from now on runs under the new one. */
   readonly reload: (agent: AgentRecord) => void
   /** Claim nothing more for now. What runs goes on; when nothing does, the instance ends. */
@@ -120,6 +123,8 @@ interface Running {
   readonly won: Deferred.Deferred<Claimed | undefined>
   /** Tells its message, once, that the claim is decided. */
   readonly decided: () => void
+  /** A signal may have come. */
+  wake?: () => void
 }
 
 /**
@@ -135,6 +140,7 @@ export const run = Effect.fnUntraced(function* (input: {
   const ledger = yield* Ledger
   const bus = yield* Bus
   const limits = yield* InstanceLimits
+  const conversationLimits = yield* Conversation.ConversationLimits
   const clock = yield* Clock.Clock
   const context = yield* Effect.context<Ledger | Behaviours | BehaviourServices>()
   const fork = Effect.runForkWith(context)
@@ -322,7 +328,7 @@ export const run = Effect.fnUntraced(function* (input: {
     const begun = held.map(({ decided, order }) => {
       const won = Deferred.makeUnsafe<Claimed | undefined>()
       const entry: Running = { fiber: undefined, cause: undefined, claim: "wanted", won, decided }
-      enter(order, { id: order.id, attempt: (order.attempts ?? 0) + 1, payload: undefined }, entry)
+      enter(order, { id: order.id, attempt: (order.attempts ?? 0) + 1, startedBy: 0, payload: undefined }, entry)
       return { order, entry }
     })
     const entries = new Map(begun.map(({ entry, order }) => [order.id, entry] as const))
@@ -381,6 +387,12 @@ export const run = Effect.fnUntraced(function* (input: {
     })
   }
 
+  /** Its claim was decided before it could await anything. Where the ledger has no such attempt any more, nothing changes. */
+  const park = (order: TaskOrder, entry: Running, position: number) =>
+    Effect.flatMap(Deferred.await(entry.won), (claimed) =>
+      claimed === undefined ? Effect.void : ledger.signals.park(slot, taskOf(order, claimed), position)
+    )
+
   const giveBack = (order: TaskOrder, claimed: Claimed) => {
     returning++
     fork(
@@ -397,6 +409,11 @@ export const run = Effect.fnUntraced(function* (input: {
   const attempt = (order: TaskOrder, claimed: Claimed, entry: Running) => {
     const generation = generations.enter()
     const task = taskOf(order, claimed)
+    const conversation = Conversation.make({
+      ...{ ledger, slot, order, clock, limits: conversationLimits },
+      claimed: Deferred.await(entry.won)
+    })
+    entry.wake = conversation.wake
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const began = clock.monotonicTimeNanosUnsafe()
@@ -407,12 +424,17 @@ export const run = Effect.fnUntraced(function* (input: {
             payload: claimed.payload,
             behaviour: generation.run,
             progress: (progress) => Effect.sync(() => reports.report(task, progress)),
+            conversation,
             nowMillis: clock.currentTimeMillisUnsafe(),
             cleanUpWithin: limits.cleanUpWithin
           })
         ).pipe(Effect.catchCause(() => Effect.succeed<TaskLifecycle.AttemptEnd>({ _tag: "Stopped" })))
+        // Its chunks must be in before its end is: nothing comes after that.
+        const said = conversation.close()
+        if (said !== undefined) yield* said
         const executionMillis = Math.round(Number(clock.monotonicTimeNanosUnsafe() - began) / 1e4) / 100
         reports.drop(task.id)
+        if (end._tag === "Parked") return yield* park(order, entry, end.position)
         if (end._tag === "Crashed") onCrash(task, end.message)
         Metrics.taskRunSeconds.updateUnsafe(executionMillis / 1_000, context)
         const chance = yield* Random.next
@@ -520,10 +542,15 @@ export const run = Effect.fnUntraced(function* (input: {
   }
 
   consume("normal")
+  const signalled = (tasks: ReadonlyArray<TaskId>) => {
+    for (const id of tasks) running.get(id)?.wake?.()
+  }
+
   input.onStarted({
     slot,
     take,
     interrupt,
+    signalled,
     stop,
     reload,
     pause: () => {

@@ -4,6 +4,7 @@
  */
 import { type Duration, Effect } from "effect"
 import type { TaskId } from "../protocol/Ids.ts"
+import * as Limits from "../protocol/Limits.ts"
 import { storable } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import type { Ledger, RunningTask, Slot } from "./ports/Ledger.ts"
@@ -30,10 +31,14 @@ export const make = (options: {
   return {
     report: (task: RunningTask, progress: TaskProgress) => {
       if (waiting.size === 0) fork(Effect.delay(flush, every))
-      const { current_step } = progress
+      const { current_step: step, message } = progress
       waiting.set(task.id, {
         task,
-        progress: current_step === undefined ? progress : { ...progress, current_step: storable(current_step) }
+        progress: {
+          ...progress,
+          ...(step !== undefined && { current_step: storable(step) }),
+          ...(message !== undefined && { message: storable(message.slice(0, Limits.progressMessageCharactersMax)) })
+        }
       })
     },
     drop: (id: TaskId) => waiting.delete(id)

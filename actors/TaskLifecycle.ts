@@ -4,6 +4,7 @@
  *   running --> completed            the behaviour returned a result that fits
  *           --> pending(retry)       it failed, may be tried again, and has attempts left
  *           --> failed | timeout     it failed for good, or ran out of attempts
+ *           --> paused               it waits for a signal without its slot (`Attempt.Parked`, recorded by the ledger's `signals.park`)
  *           --> queued               the node stops in order: given back, the attempt does not count (one that may run
  *                                    at most once fails: what it did is not known)
  *

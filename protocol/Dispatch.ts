@@ -34,6 +34,8 @@ export const TaskOrder = Schema.Struct({
   retry: Schema.optionalKey(RetryPolicy),
   at_most_once: Schema.optionalKey(Schema.Boolean),
   deadline: Schema.optionalKey(Timestamp),
+  /** The attempt that gave its slot back to wait for a signal, and at which of its awaits. */
+  parked: Schema.optionalKey(Schema.Struct({ attempt: Schema.Int, position: Schema.Int })),
   /** `traceparent` of the submission (W3C Trace Context). */
   trace: Schema.optionalKey(Schema.String)
 })

@@ -15,6 +15,7 @@ export const taskEventTypes = [
   "TaskProgressed",
   "TaskPaused",
   "TaskResumed",
+  "TaskSignalled",
   "TaskRetried",
   "TaskCompleted",
   "TaskFailed",

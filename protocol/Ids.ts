@@ -89,6 +89,14 @@ export type AgentRef = typeof AgentRef.Type
 export const GraphKey = token("a task key")
 export type GraphKey = typeof GraphKey.Type
 
+/** Name of a signal, chosen by who awaits it. */
+export const SignalName = token("the name of a signal")
+export type SignalName = typeof SignalName.Type
+
+/** Name of a stream of chunks, chosen by who emits them. */
+export const StreamName = token("the name of a stream")
+export type StreamName = typeof StreamName.Type
+
 /** Kind of work, equal to the name of a capability, with an optional version: `http.fetch`, `http.fetch@1`. */
 export const TaskType = Schema.String.check(
   Schema.isPattern(/^[a-z][a-z0-9_.-]{0,63}(@[0-9]{1,9})?$/u, {

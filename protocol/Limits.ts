@@ -47,6 +47,8 @@ export const idempotencyKeyHours = 72
 export const nameCharactersMax = 200
 /** Longest description, in characters. */
 export const descriptionCharactersMax = 4_000
+/** Longest message of a report of progress, in characters; what is longer is cut. */
+export const progressMessageCharactersMax = 1_000
 /** Most labels of a task or agent. */
 export const labelsMax = 64
 /** Longest key or value of a label, in characters. */
@@ -101,3 +103,17 @@ export const webhookOverlapMillisMax = 7 * 86_400_000
 export const hookBodyBytesMax = 256 * 1024
 /** Most requests of a hook per minute that one node takes. */
 export const hookPerMinuteMax = 60_000
+/** Largest payload of a signal, in bytes of UTF-8 JSON. */
+export const signalPayloadBytesMax = 64 * 1024
+/** Most signals that one task is sent in its life. */
+export const signalsMax = 1_000
+/** Largest chunk of a stream, in bytes of UTF-8 JSON. */
+export const chunkBytesMax = 64 * 1024
+/** What a chunk counts beside its JSON towards the bounds of a task's streams, in bytes. */
+export const chunkOverheadBytes = 256
+/** Largest sum of all chunks of one task, in bytes. */
+export const taskStreamsBytesMax = 64 * 1024 * 1024
+/** Most bytes of chunks that one task emits per second; faster ones are slowed down. */
+export const chunkBytesPerSecond = 1024 * 1024
+/** Most streams of one task. */
+export const streamsMax = 16

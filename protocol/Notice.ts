@@ -12,6 +12,8 @@ export const Notice = Schema.TaggedUnion({
   /** An agent's definition or state changed: read it again. */
   AgentChanged: { agent: AgentId },
   /** These running tasks of an agent were ended from outside: interrupt them. */
-  Interrupt: { agent: AgentId, tasks: Schema.Array(TaskId) }
+  Interrupt: { agent: AgentId, tasks: Schema.Array(TaskId) },
+  /** These running tasks of an agent were sent a signal: whoever awaits one in them, look. */
+  Signalled: { agent: AgentId, tasks: Schema.Array(TaskId) }
 })
 export type Notice = typeof Notice.Type

@@ -11,6 +11,9 @@ export const permissions = [
   "task:read",
   "task:cancel",
   "task:retry",
+  "task:signal",
+  "task:approve",
+  "task:pause",
   "agent:create",
   "agent:read",
   "agent:update",
@@ -36,8 +39,10 @@ export const Role = Schema.Literals(["admin", "operator", "viewer", "agent", "ap
 export type Role = typeof Role.Type
 
 const read: ReadonlyArray<Permission> = ["task:read", "agent:read", "artifact:read", "schedule:read", "event:read"]
+const talk: ReadonlyArray<Permission> = ["task:signal", "task:approve", "task:pause"]
 const work: ReadonlyArray<Permission> = [
   ...read,
+  ...talk,
   "task:create",
   "task:cancel",
   "task:retry",

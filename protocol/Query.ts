@@ -2,10 +2,10 @@
  * Owns what can be asked of lists, and the outcome of each item of a batch.
  */
 import { Schema } from "effect"
-import { AgentRef, GraphId, TaskId, TaskType } from "./Ids.ts"
+import { AgentRef, GraphId, SignalName, TaskId, TaskType } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
 import { ScheduleStatus } from "./Schedule.ts"
-import { AcceptedTask, TaskStatus, Timestamp } from "./Task.ts"
+import { AcceptedTask, TaskStatus, Timestamp, WaitingFor } from "./Task.ts"
 
 const pageFields = {
   limit: Schema.optionalKey(
@@ -20,6 +20,12 @@ export type PageQuery = typeof PageQuery.Type
 export const ListTasks = Schema.Struct({
   ...pageFields,
   status: Schema.optionalKey(TaskStatus),
+  waiting_for: Schema.optionalKey(WaitingFor).annotateKey({
+    description: "What pending tasks wait for; `signal`: paused ones that wait for a signal."
+  }),
+  awaits: Schema.optionalKey(SignalName).annotateKey({
+    description: "Tasks that are paused until the signal of this name comes, e.g. `approval`."
+  }),
   type: Schema.optionalKey(TaskType),
   agent: Schema.optionalKey(AgentRef),
   label: Schema.optionalKey(

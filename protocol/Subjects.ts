@@ -3,13 +3,14 @@
  *
  *   task.<namespace>.<agent id>.<lane>            dispatch, on stream TASKS
  *   event.<namespace>.<kind>                      recorded events, several in one message, on stream EVENTS
+ *   chunk.<namespace>.<task id>                   chunks that a task emitted, core NATS, to nodes with a reader
  *   notice.<kind>                                 core NATS hints between nodes; each may be lost
  *   datamcp.v1.<namespace>.<group>.<verb>         request/reply of the micro service
  *
  * Tokens come from schemas that allow letters, digits, `_` and `-` only, so no value can widen a subject.
  */
 import type { EventKind } from "./Event.ts"
-import type { AgentId, Namespace } from "./Ids.ts"
+import type { AgentId, Namespace, TaskId } from "./Ids.ts"
 import { tokenPattern } from "./Ids.ts"
 import { priorities, type TaskPriority } from "./Task.ts"
 
@@ -26,6 +27,8 @@ export const event = (of: { namespace: Namespace; kind: EventKind }) => `event.$
 
 /** All events of a namespace, to listen to. */
 export const events = (namespace: Namespace) => `event.${namespace}.*`
+
+export const chunk = (of: { namespace: Namespace; taskId: TaskId }) => `chunk.${of.namespace}.${of.taskId}`
 
 export const notice = (kind: string) => `notice.${kind}`
 

@@ -7,6 +7,8 @@
  *      ^          ^           |------> FAILED | TIMEOUT
  *      |          '-----------|        (released: a node stopped in order)
  *      '----------------------'        (retry)
+ *   running --> paused --> queued      (waits for a signal, which comes)
+ *   pending | queued | running --> paused --> pending | queued   (set aside and resumed by somebody)
  *   CANCELLED can follow any state that is not terminal. Terminal is final.
  *
  * Times are RFC 3339 strings in UTC. Change by addition only.
@@ -40,8 +42,8 @@ export type TerminalStatus = typeof TerminalStatus.Type
 export const isTerminal = (status: TaskStatus): status is TerminalStatus =>
   status === "completed" || status === "failed" || status === "timeout" || status === "cancelled"
 
-/** What a `pending` task waits for. */
-export const WaitingFor = Schema.Literals(["dependencies", "time", "capacity", "agent", "retry"])
+/** What a `pending` task waits for; of a `paused` one `signal`, or null when somebody set it aside. */
+export const WaitingFor = Schema.Literals(["dependencies", "time", "capacity", "agent", "retry", "signal"])
 export type WaitingFor = typeof WaitingFor.Type
 
 /** Lanes from the first to the last served. They share an agent's slots 8 : 4 : 2 : 1, so that none starves. */
@@ -160,6 +162,7 @@ export type SubmitGraph = typeof SubmitGraph.Type
 export const TaskProgress = Schema.Struct({
   percentage: Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 100 })),
   current_step: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.nameCharactersMax))),
+  message: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.progressMessageCharactersMax))),
   completed_steps: Schema.optionalKey(Schema.Int),
   total_steps: Schema.optionalKey(Schema.Int),
   estimated_completion: Schema.optionalKey(Timestamp)

@@ -72,6 +72,7 @@ const firstKey = Effect.gen(function* () {
 })
 
 const firstAgents = [
+  { name: "approval", type: "approval", description: "Waits until somebody approves, or rejects." },
   { name: "echo", type: "echo", description: "Gives back what it gets; sleeps or fails when asked to." },
   { name: "http", type: "http", description: "Fetches a URL of the public internet." },
   { name: "sql", type: "sql", description: "Runs DuckDB SQL over rows, artifacts and URLs." }

@@ -9,6 +9,7 @@ import { resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import { Effect, Layer, Predicate, Result, Schema } from "effect"
 import { type Behaviour, Behaviours } from "../actors/Behaviour.ts"
+import { approval } from "../actors/behaviours/Approval.ts"
 import { echo } from "../actors/behaviours/Echo.ts"
 import { http } from "../actors/behaviours/Http.ts"
 import { sql } from "../actors/behaviours/Sql.ts"
@@ -24,7 +25,7 @@ export class BehaviourModulesInvalid extends Schema.TaggedError<BehaviourModules
   }
 }
 
-const builtIn: ReadonlyArray<Behaviour> = [echo, http, sql]
+const builtIn: ReadonlyArray<Behaviour> = [approval, echo, http, sql]
 
 /**
  * `modules`: paths that begin with `.` or `/`, from the working directory, or package names, as seen from there. Fails

@@ -29,8 +29,10 @@ import { Artifacts } from "./app/Artifacts.ts"
 import { Hooks } from "./app/Hooks.ts"
 import * as Owners from "./app/Owners.ts"
 import { Schedules } from "./app/Schedules.ts"
+import { Signals } from "./app/Signals.ts"
 import { Startup } from "./app/Startup.ts"
 import { System } from "./app/System.ts"
+import { TaskStreams } from "./app/TaskStreams.ts"
 import { Tasks } from "./app/Tasks.ts"
 import { Webhooks } from "./app/Webhooks.ts"
 import * as UserBehaviours from "./behaviours.ts"
@@ -51,6 +53,8 @@ import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
 import { ScheduleRegistry } from "./ledger/ScheduleRegistry.ts"
 import * as ScheduleStorePostgres from "./ledger/ScheduleStorePostgres.ts"
+import { SignalReader } from "./ledger/SignalReader.ts"
+import { StreamReader } from "./ledger/StreamReader.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
 import { WebhookDeliveries } from "./ledger/WebhookDeliveries.ts"
 import { WebhookStore } from "./ledger/WebhookStore.ts"
@@ -189,6 +193,8 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     WebhookStore.layer,
     WebhookDeliveries.layer(config.nodeName),
     HookStore.layer,
+    SignalReader.layer,
+    StreamReader.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
     UserBehaviours.layer(config.behaviours),
@@ -203,6 +209,8 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
   const outside = WebhookDeliverer.layer.pipe(Layer.provideMerge(WebhookSender.layer))
   const cases = Layer.mergeAll(
     Hooks.layer.pipe(Layer.provideMerge(Tasks.layer)),
+    Signals.layer,
+    TaskStreams.layer,
     Agents.layer,
     ApiKeys.layer,
     Artifacts.layer,

@@ -28,7 +28,7 @@ describe("behaviours", () => {
   it.effect("are the built-in ones when nothing else is named", () =>
     Effect.gen(function* () {
       const { get, types } = yield* Behaviours
-      expect(types).toEqual(["echo", "http", "sql"])
+      expect(types).toEqual(["approval", "echo", "http", "sql"])
       expect(get("sql")?.capabilities).toMatchObject([{ name: "sql.query", parameters: { type: "object" } }])
       expect(get("toString")).toBeUndefined()
     }).pipe(Effect.provide(behaviours.layer([])))
@@ -40,7 +40,7 @@ describe("behaviours", () => {
       writeFileSync(join(here, "a.mjs"), `export default ${right}`)
       writeFileSync(join(here, "b.mjs"), `export const behaviour = ${right.replace("greet", "wave")}`)
       const loaded = yield* Effect.provide(Behaviours, behaviours.layer([join(here, "a.mjs"), join(here, "b.mjs")]))
-      expect(loaded.types).toEqual(["echo", "http", "sql", "greet", "wave"])
+      expect(loaded.types).toEqual(["approval", "echo", "http", "sql", "greet", "wave"])
       expect(loaded.get("wave")?.description).toBe("Greets.")
     }).pipe(Effect.scoped)
   )

@@ -1,10 +1,12 @@
 /**
- * The behaviour `echo`: gives its payload back, and on request sleeps, takes steps, fails, crashes, hangs or returns a
- * result of a given size. For tests, tours and benchmarks.
+ * The behaviour `echo`: gives its payload back, and on request sleeps, takes steps, emits chunks, awaits signals, fails,
+ * crashes, hangs or returns a result of a given size. For tests, tours and benchmarks.
  *
  * A payload that asks for nothing is not decoded at all: benchmarks run tens of thousands of them a second.
  */
 import { Duration, Effect, Schema } from "effect"
+import { defaultStream } from "../../protocol/Chunk.ts"
+import { SignalName, StreamName } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { type Attempt, type Behaviour, BehaviourFailure, type RunAttempt } from "../Behaviour.ts"
 import { parametersOf, payloadDecoder, settingsDecoder } from "./BehaviourInput.ts"
@@ -12,6 +14,7 @@ import { parametersOf, payloadDecoder, settingsDecoder } from "./BehaviourInput.
 /** Largest result on request, in bytes: far above `Limits.resultBytesMax`, so that its refusal can be tried. */
 const resultBytesMax = 4 * 1024 * 1024
 const stepsMax = 1_000
+const chunksMax = 100_000
 
 const count = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 1, maximum }))
 
@@ -21,6 +24,30 @@ const requestFields = {
   sleep_ms: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.timeoutMillisMax }))),
   /** Progress is reported after each of so many steps. */
   steps: Schema.optionalKey(count(stepsMax)),
+  /** Emits so many chunks, `{"chunk": 1}` and so on, `bytes` long if given, with a pause after each. */
+  emit: Schema.optionalKey(
+    Schema.Struct({
+      chunks: count(chunksMax),
+      stream: Schema.optionalKey(StreamName),
+      pause_ms: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60_000 }))),
+      bytes: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 32, maximum: 2 * Limits.chunkBytesMax })))
+    })
+  ),
+  /** Awaits signals of these names, one after the other; the result then has their payloads as `signals`. */
+  await: Schema.optionalKey(
+    Schema.Array(
+      Schema.Struct({
+        signal: SignalName,
+        timeout_ms: Schema.optionalKey(
+          Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.scheduleAheadMillisMax }))
+        ),
+        /** Time to hold the slot before the task is parked. */
+        hold_ms: Schema.optionalKey(
+          Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.timeoutMillisMax }))
+        )
+      })
+    ).check(Schema.isBetweenLength(1, 20))
+  ),
   /** Ends by a defect: in the first `times` attempts, or in all of them. */
   crash: Schema.optionalKey(
     Schema.Union([
@@ -85,11 +112,13 @@ const requestOf = (payload: Schema.Json): Record<string, Schema.Json> | undefine
 
 const perform = Effect.fnUntraced(function* (attempt: Attempt, request: Request) {
   yield* takeSteps(attempt, request)
+  if (request.emit !== undefined) yield* emitChunks(attempt, request.emit)
+  const signals = yield* awaitSignals(attempt, request.await ?? [])
   if (isDue(request.crash, attempt)) return yield* Effect.die(new Error(textOf(request.crash) ?? "crashed on request"))
   if (isDue(request.fail, attempt)) return yield* failureOf(request.fail, attempt)
   if (request.hang === true) return yield* Effect.never
   return request.result_bytes === undefined
-    ? { echo: attempt.payload }
+    ? { echo: attempt.payload, ...(request.await !== undefined && { signals }) }
     : { data: "x".repeat(request.result_bytes - emptyResultBytes()) }
 })
 
@@ -108,6 +137,26 @@ const takeSteps = Effect.fnUntraced(function* (attempt: Attempt, request: Reques
     }
   }
 })
+
+const emitChunks = Effect.fnUntraced(function* (attempt: Attempt, wish: NonNullable<Request["emit"]>) {
+  const { bytes, chunks, pause_ms: pauseMillis = 0, stream = defaultStream } = wish
+  for (let chunk = 1; chunk <= chunks; chunk++) {
+    const head = `{"chunk":${chunk},"text":""}`
+    yield* attempt.emit(stream, bytes === undefined ? { chunk } : { chunk, text: "x".repeat(bytes - head.length) })
+    if (pauseMillis > 0) yield* Effect.sleep(Duration.millis(pauseMillis))
+  }
+})
+
+const awaitSignals = (attempt: Attempt, wishes: NonNullable<Request["await"]>) =>
+  Effect.forEach(wishes, ({ hold_ms: hold, signal, timeout_ms: timeout }) =>
+    Effect.map(
+      attempt.signal(signal, {
+        ...(hold !== undefined && { hold: Duration.millis(hold) }),
+        ...(timeout !== undefined && { timeout: Duration.millis(timeout) })
+      }),
+      ({ payload }) => payload
+    )
+  )
 
 const isDue = (wish: boolean | { readonly times?: number } | undefined, attempt: Attempt): boolean =>
   typeof wish === "object" ? attempt.number <= (wish.times ?? Number.POSITIVE_INFINITY) : wish === true
@@ -132,13 +181,14 @@ function emptyResultBytes() {
 export const echo: Behaviour = {
   idempotent: true,
   type: "echo",
-  description: "Gives its payload back; sleeps, takes steps, fails, crashes or hangs on request.",
+  description:
+    "Gives its payload back; sleeps, takes steps, emits chunks, awaits signals, fails, crashes or hangs on request.",
   capabilities: [
     {
       name: "echo",
       version: "1",
       description:
-        "Returns {echo: payload}. The keys sleep_ms, steps, crash, fail, hang and result_bytes ask for more; all others are only echoed.",
+        "Returns {echo: payload}. The keys sleep_ms, steps, emit, await, crash, fail, hang and result_bytes ask for more; all others are only echoed.",
       parameters: parametersOf(Request)
     }
   ],

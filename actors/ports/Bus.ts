@@ -3,9 +3,10 @@
  * ledger heals it. No operation here fails for want of a server; what cannot be sent is dropped and counted.
  */
 import { Context, type Effect, Schema, type Scope } from "effect"
+import type { Chunk } from "../../protocol/Chunk.ts"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
 import type { Event } from "../../protocol/Event.ts"
-import type { AgentId, Namespace } from "../../protocol/Ids.ts"
+import type { AgentId, Namespace, TaskId } from "../../protocol/Ids.ts"
 import type { Notice } from "../../protocol/Notice.ts"
 import type { TaskPriority } from "../../protocol/Task.ts"
 
@@ -67,6 +68,13 @@ export class Bus extends Context.Service<
     readonly onEvents: (
       namespace: Namespace,
       handler: (events: EventBatch) => void
+    ) => Effect.Effect<void, never, Scope.Scope>
+    /** Publishes chunks of one task that were written. Returns at once; lost without harm, because they are numbered. */
+    readonly publishChunks: (namespace: Namespace, chunks: ReadonlyArray<Chunk>) => Effect.Effect<void>
+    /** Hears the chunks of one task from all nodes, while the scope is open. */
+    readonly onChunks: (
+      of: { readonly namespace: Namespace; readonly taskId: TaskId },
+      handler: (chunks: ReadonlyArray<Chunk>) => void
     ) => Effect.Effect<void, never, Scope.Scope>
   }
 >()("datamcp/actors/Bus") {}

@@ -9,6 +9,8 @@ import { Context, type Duration, type Effect, type Queue, Schema } from "effect"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
 import type { AgentId, GraphId, Namespace, TaskId, TaskType } from "../../protocol/Ids.ts"
 import type { Dependency, TaskError, TaskPriority, TaskProgress, TaskStatus, WaitingFor } from "../../protocol/Task.ts"
+import type { SignalLedger } from "./SignalLedger.ts"
+import type { StreamLedger } from "./StreamLedger.ts"
 
 /** Postgres could not be reached, or the outcome of a commit could not be learned in time. */
 export class LedgerUnavailable extends Schema.TaggedError<LedgerUnavailable>()("LedgerUnavailable", {
@@ -102,6 +104,8 @@ export interface RunningTask {
 export interface Claimed {
   readonly id: TaskId
   readonly attempt: number
+  /** Number of the event that began this run of the attempt; no two runs of a task share it. */
+  readonly startedBy: number
   /** Present when the order's payload had stayed behind. */
   readonly payload: Schema.Json | undefined
 }
@@ -156,6 +160,10 @@ export class Ledger extends Context.Service<
      * is not taken in time is found by the reconciler.
      */
     readonly ready: Queue.Dequeue<Ready>
+    /** What is said to tasks. */
+    readonly signals: SignalLedger
+    /** What tasks say while they run. */
+    readonly streams: StreamLedger
     /**
      * Accepts tasks in one transaction, so callers hand in what has gathered. Each has its own outcome, in order, unless `atomic`: then the first outcome other than
      * `Accepted` or `Existing` undoes all: those at fault have their own, the others are `Undone`. Order of dependencies within one call

@@ -23,7 +23,9 @@ import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Hooks } from "../../src/app/Hooks.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
+import { Signals } from "../../src/app/Signals.ts"
 import { System } from "../../src/app/System.ts"
+import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { Webhooks } from "../../src/app/Webhooks.ts"
 import { HttpServer, layer as httpServer } from "../../src/http/HttpServer.ts"
@@ -73,6 +75,8 @@ const stubs = Layer.mergeAll(
   Layer.mock(Tasks)({ submit: () => Effect.succeed(accepted), get: () => Effect.succeed(task) }),
   Layer.mock(ApiKeys)({ authenticate: (_: Redacted.Redacted) => Effect.succeed(principal) }),
   Layer.mock(Agents)({}),
+  Layer.mock(Signals)({}),
+  Layer.mock(TaskStreams)({}),
   Layer.mock(Artifacts)({}),
   Layer.mock(Schedules)({}),
   Layer.mock(System)({ readiness: Effect.never }),

@@ -14,6 +14,8 @@ import { GraphsApi } from "./GraphsApi.ts"
 import { HookCallsApi, HooksApi } from "./HooksApi.ts"
 import { refineOpenApi } from "./OpenApiDocument.ts"
 import { SchedulesApi } from "./SchedulesApi.ts"
+import { SignalsApi } from "./SignalsApi.ts"
+import { StreamsApi } from "./StreamsApi.ts"
 import { HealthApi, SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
 import { InternalError, MalformedRequest } from "./TransportProblem.ts"
@@ -27,7 +29,18 @@ export class Transport extends HttpApiMiddleware.Service<Transport>()("datamcp/p
 const closed = { onExcessProperty: "error", errors: "all" } as const
 
 export class Api extends HttpApi.make("datamcp")
-  .add(TasksApi, GraphsApi, AgentsApi, ArtifactsApi, SchedulesApi, ApiKeysApi, SystemApi, HealthApi)
+  .add(
+    TasksApi,
+    SignalsApi,
+    StreamsApi,
+    GraphsApi,
+    AgentsApi,
+    ArtifactsApi,
+    SchedulesApi,
+    ApiKeysApi,
+    SystemApi,
+    HealthApi
+  )
   .add(WebhooksApi, HooksApi, HookCallsApi)
   .middleware(Transport)
   .annotate(HttpApi.QueryParseOptions, closed)

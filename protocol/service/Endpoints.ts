@@ -8,8 +8,9 @@ import { Schema } from "effect"
 import { Agent, AgentMetrics, CreateAgent, ScaleAgent, UpdateAgent } from "../Agent.ts"
 import { BatchOutcome, EventPage } from "../api/TasksApi.ts"
 import { InternalError, MalformedRequest, RouteNotFound } from "../api/TransportProblem.ts"
+import { ChunkPage, StreamList } from "../Chunk.ts"
 import { CreatedHook, CreateHook, Hook, RotateHook, UpdateHook } from "../Hook.ts"
-import { AgentRef, DeliveryId, HookId, ScheduleRef, TaskId, WebhookId } from "../Ids.ts"
+import { AgentRef, DeliveryId, HookId, ScheduleRef, SignalName, StreamName, TaskId, WebhookId } from "../Ids.ts"
 import * as Limits from "../Limits.ts"
 import { Page } from "../Page.ts"
 import {
@@ -39,6 +40,7 @@ import {
   StartedRun,
   UpdateSchedule
 } from "../Schedule.ts"
+import { PauseTask, SignalReceipt, TaskSignals } from "../Signal.ts"
 import type * as Subjects from "../Subjects.ts"
 import { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask, Task } from "../Task.ts"
 import {
@@ -232,6 +234,60 @@ export const endpoints = {
     request: Schema.Struct(ofTask).annotate({ identifier: "RetryTask" }),
     answer: AcceptedTask,
     problems: [TaskNotFound, Conflict, IdempotencyMismatch]
+  }),
+  "tasks.signal": endpoint("tasks", "signal", {
+    summary: "Send a signal to a task that has not ended. It is kept until the task awaits it.",
+    request: Schema.Struct({ ...ofTask, name: SignalName, payload: Schema.optionalKey(Schema.Json) }).annotate({
+      identifier: "SendSignal"
+    }),
+    answer: SignalReceipt,
+    problems: [TaskNotFound, Conflict, IdempotencyMismatch],
+    takesKey: true
+  }),
+  "tasks.signals": endpoint("tasks", "signals", {
+    summary: "What a task waits for, and the signals that it was sent.",
+    request: Schema.Struct({
+      ...ofTask,
+      after: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.signalsMax }))),
+      limit: ListTasks.fields.limit
+    }).annotate({ identifier: "ListSignals" }),
+    answer: TaskSignals,
+    problems: [TaskNotFound]
+  }),
+  "tasks.pause": endpoint("tasks", "pause", {
+    summary: "Set a task aside; one that runs is interrupted, and the attempt does not count.",
+    request: Schema.Struct({ ...ofTask, ...PauseTask.fields }).annotate({ identifier: "PauseTaskById" }),
+    answer: Task,
+    problems: [TaskNotFound, Conflict]
+  }),
+  "tasks.resume": endpoint("tasks", "resume", {
+    summary: "Back to work with a task that was set aside.",
+    request: Schema.Struct(ofTask).annotate({ identifier: "ResumeTask" }),
+    answer: Task,
+    problems: [TaskNotFound, Conflict]
+  }),
+  "tasks.stream": endpoint("tasks", "stream", {
+    summary: "Chunks of a stream with a number above `after`, oldest first; with `timeout_ms` once there is one.",
+    request: Schema.Struct({
+      ...ofTask,
+      name: Schema.optionalKey(StreamName),
+      after: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 2_147_483_647 }))),
+      limit: ListTasks.fields.limit,
+      timeout_ms: Schema.optionalKey(
+        Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.waitMillisMax })).annotate({
+          description: "Longest wait for a chunk in milliseconds; none when absent."
+        })
+      )
+    }).annotate({ identifier: "ReadStream" }),
+    answer: ChunkPage,
+    problems: [TaskNotFound],
+    holds: true
+  }),
+  "tasks.streams": endpoint("tasks", "streams", {
+    summary: "The streams of a task.",
+    request: Schema.Struct(ofTask).annotate({ identifier: "ListStreams" }),
+    answer: StreamList,
+    problems: [TaskNotFound]
   }),
   "agents.create": endpoint("agents", "create", {
     summary: "Define an agent.",

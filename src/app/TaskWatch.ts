@@ -14,6 +14,7 @@ import { isTerminal, type Task } from "../../protocol/Task.ts"
 import type { StoreUnavailable } from "../ledger/StoreUnavailable.ts"
 import { TaskReader } from "../ledger/TaskReader.ts"
 import { EventFeed } from "./EventFeed.ts"
+import { numbered } from "./NumberedStream.ts"
 
 export const TaskWatchLimits = Context.Reference<{
   /** Silence after which Postgres is asked, in case the bus has lost something. */
@@ -74,21 +75,17 @@ export class TaskWatch extends Context.Service<
             yield* feed.listen(namespace, id, (event) => Queue.offerUnsafe(live, event))
             const head = yield* reader.head(namespace, id)
             if (head === undefined || (isTerminal(head.status) && after >= head.version)) return Stream.empty
-            // A number that was never given cannot be waited for.
-            const first: Progress = { last: Math.max(0, Math.min(after, head.version)), behind: true }
-            return Stream.paginate(first, step(namespace, id, live))
+            return numbered({
+              after: Math.min(after, head.version),
+              live,
+              silence,
+              read: (last) => reader.events(namespace, id, { after: last, limit: pageEvents }),
+              hasMore: (read) => read.length === pageEvents,
+              isOver: (last) => hasNothingAfter(namespace, id, last),
+              isLast: ({ type }) => isEnd(type)
+            })
           })
         )
-
-      const step = (namespace: Namespace, id: TaskId, live: Queue.Dequeue<Event>) =>
-        Effect.fnUntraced(function* ({ behind, last }: Progress) {
-          const heard = behind ? Option.none() : yield* Effect.timeoutOption(Queue.takeAll(live), silence)
-          const next = Option.isSome(heard) ? inOrder(heard.value, last) : undefined
-          if (next !== undefined) return told(next, last, false)
-          const read = yield* reader.events(namespace, id, { after: last, limit: pageEvents })
-          const isGone = read.length === 0 && !behind && (yield* hasNothingAfter(namespace, id, last))
-          return isGone ? over : told(read, last, read.length === pageEvents)
-        })
 
       /** Ended without an end to tell: the task was removed, or its end lies before `last`. */
       const hasNothingAfter = (namespace: Namespace, id: TaskId, last: number) =>
@@ -100,31 +97,4 @@ export class TaskWatch extends Context.Service<
       return TaskWatch.of({ wait, follow })
     })
   )
-}
-
-interface Progress {
-  /** Number of the last event told. */
-  readonly last: number
-  /** More is recorded than was read. */
-  readonly behind: boolean
-}
-
-const over = [[], Option.none<Progress>()] as const
-
-const told = (events: ReadonlyArray<Event>, last: number, behind: boolean) => {
-  const end = events.findIndex(({ type }) => isEnd(type))
-  return end >= 0
-    ? ([events.slice(0, end + 1), Option.none<Progress>()] as const)
-    : ([events, Option.some({ last: events.at(-1)?.number ?? last, behind })] as const)
-}
-
-/** What follows `last` without a gap, each number once; undefined when a number is missing. */
-const inOrder = (heard: ReadonlyArray<Event>, last: number): ReadonlyArray<Event> | undefined => {
-  const events: Array<Event> = []
-  for (const event of [...heard].sort((one, other) => one.number - other.number)) {
-    const expected = last + events.length + 1
-    if (event.number > expected) return undefined
-    if (event.number === expected) events.push(event)
-  }
-  return events
 }

@@ -4,9 +4,9 @@
  * Invariant: nothing that arrives can stop it, be it undecodable, doubled or foreign, and no handler that throws; no
  * call waits for the server except `consume`. Streams that are lost are made again, consumers by whoever consumes.
  *
- * A user of NATS for a node needs: publish `task.>`, `event.>`, `notice.>`, `$JS.API.STREAM.{INFO,CREATE,UPDATE}.*`,
+ * A user of NATS for a node needs: publish `task.>`, `event.>`, `chunk.>`, `notice.>`, `$JS.API.STREAM.{INFO,CREATE,UPDATE}.*`,
  * `$JS.API.CONSUMER.{INFO,CREATE}.TASKS.>`, `$JS.API.CONSUMER.MSG.NEXT.TASKS.*`, `$JS.ACK.>`; subscribe `event.>`,
- * `notice.>`, `_NODE.>`; and what the micro service needs.
+ * `chunk.>`, `notice.>`, `_NODE.>`; and what the micro service needs.
  */
 import { AckPolicy, type ConsumerConfig, DeliverPolicy, JetStreamApiCodes, JetStreamApiError } from "@nats-io/jetstream"
 import { nanos } from "@nats-io/transport-node"
@@ -14,6 +14,7 @@ import { Context, Duration, Effect, Layer, Queue, Result, Semaphore } from "effe
 import { Bus } from "../../actors/ports/Bus.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import * as Subjects from "../../protocol/Subjects.ts"
+import * as Chunks from "./Chunks.ts"
 import * as DispatchCodec from "./DispatchCodec.ts"
 import * as DispatchPublisher from "./DispatchPublisher.ts"
 import * as Events from "./Events.ts"
@@ -49,6 +50,7 @@ const make = Effect.gen(function* () {
   const evidence = yield* Evidence.make
   const notices = yield* Notices.make(nats, evidence)
   const events = yield* Events.make(nats, evidence)
+  const chunks = yield* Chunks.make(nats, evidence)
 
   const wanted = yield* Queue.sliding<"heal">(1)
   const wantHealing = () => {
@@ -140,7 +142,9 @@ const make = Effect.gen(function* () {
     notify: notices.notify,
     onNotice: notices.onNotice,
     publishEvents: events.publish,
-    onEvents: events.onEvents
+    onEvents: events.onEvents,
+    publishChunks: chunks.publish,
+    onChunks: chunks.onChunks
   })
 })
 

@@ -78,6 +78,7 @@ const partsOf = (notice: Notice): ReadonlyArray<Notice> => {
     case "Wake":
       return slices(notice.agents).map((agents) => ({ ...notice, agents }))
     case "Interrupt":
+    case "Signalled":
       return slices(notice.tasks).map((tasks) => ({ ...notice, tasks }))
     case "AgentChanged":
       return [notice]

@@ -149,6 +149,8 @@ const eventWords = (data: Schema.Json): string => {
   const words = [
     percentage === undefined ? "" : `${Math.floor(percentage)}%`,
     stringIn(data, "current_step") ?? "",
+    stringIn(data, "signal") ?? "",
+    stringIn(data, "message") ?? "",
     waitsFor === undefined ? "" : `waits for ${waitsFor}`,
     took === undefined ? "" : `after ${Ink.duration(took)}`,
     error === undefined ? "" : `${stringIn(error, "code") ?? "error"}: ${stringIn(error, "message") ?? ""}`,

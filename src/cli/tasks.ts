@@ -1,17 +1,19 @@
 /**
- * `datamcp tasks`: submit, get, list, watch, cancel, retry.
+ * `datamcp tasks`: submit, get, list, watch, cancel, retry; what talks to running ones stands in `signals.ts` and `logs.ts`.
  */
 import { Duration, Effect, Option, Record } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { ListTasks } from "../../protocol/Query.ts"
-import { TaskStatus } from "../../protocol/Task.ts"
+import { TaskStatus, WaitingFor } from "../../protocol/Task.ts"
 import { awaitAndShow, failUnlessCompleted, untilTaskEnds } from "./Await.ts"
 import { Client } from "./Client.ts"
 import { decodeCommand, millisFlag } from "./input.ts"
+import { logs } from "./logs.ts"
 import { Output } from "./Output.ts"
 import { pageFlags, showPage } from "./page.ts"
+import { approve, pause, reject, resume, signal, signals } from "./signals.ts"
 import { acceptedLine, submit, wait } from "./submitTask.ts"
 import * as TaskView from "./TaskView.ts"
 
@@ -44,6 +46,11 @@ const list = Command.make(
     type: filter("type", "Of this type"),
     agent: filter("agent", "Of this agent, by name or id"),
     label: filter("label", "With this label: key=value"),
+    waitingFor: Flag.Literals("waiting-for", WaitingFor.literals).pipe(
+      Flag.withDescription("Waiting for this; signal: paused until one comes"),
+      Flag.optional
+    ),
+    awaits: filter("awaits", "Paused until the signal of this name comes, e.g. approval"),
     parent: filter("parent", "Belonging to the task with this id"),
     graph: filter("graph", "Of the graph with this id"),
     createdAfter: filter("created-after", "RFC 3339"),
@@ -53,10 +60,15 @@ const list = Command.make(
   Effect.fn("tasks.list")(function* (given) {
     const client = yield* Client
     const output = yield* Output
-    const { createdAfter, createdBefore, ...rest } = given
+    const { createdAfter, createdBefore, waitingFor, ...rest } = given
     const query = yield* decodeCommand(
       ListTasks,
-      Record.getSomes<string, unknown>({ ...rest, created_after: createdAfter, created_before: createdBefore }),
+      Record.getSomes<string, unknown>({
+        ...rest,
+        waiting_for: waitingFor,
+        created_after: createdAfter,
+        created_before: createdBefore
+      }),
       "The filter"
     )
     yield* output.answer(yield* client.tasks.list({ query }), showPage("tasks", TaskView.list))
@@ -109,5 +121,19 @@ const retry = Command.make(
 
 export const tasks = Command.make("tasks").pipe(
   Command.withDescription("Submit tasks and see what becomes of them"),
-  Command.withSubcommands([submit, get, list, watch, cancel, retry])
+  Command.withSubcommands([
+    submit,
+    get,
+    list,
+    watch,
+    logs,
+    signal,
+    signals,
+    approve,
+    reject,
+    pause,
+    resume,
+    cancel,
+    retry
+  ])
 )

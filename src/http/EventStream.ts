@@ -20,17 +20,26 @@ import { currentExchange } from "./nodeRequest.ts"
 /** Makes what streams the events of a task with a number above `after`, then live. */
 export const makeEventStream = Effect.gen(function* () {
   const tasks = yield* Tasks
+  const answer = yield* makeSseAnswer
+
+  return Effect.fnUntraced(function* (id: TaskId, after: number) {
+    // Before the head of the answer is out: an unknown task or a missing permission is a problem, not an empty stream.
+    yield* tasks.events(id, { after, limit: 1 })
+    return yield* answer(Stream.map(tasks.follow(id, after), frame))
+  })
+})
+
+/** Makes what answers with frames of server-sent events as they come. A failure before the first frame is a problem. */
+export const makeSseAnswer = Effect.gen(function* () {
   const { authenticate } = yield* ApiKeys
   const draining = yield* Draining
   const { heartbeat } = yield* HttpLimits
 
-  return Effect.fnUntraced(function* (id: TaskId, after: number) {
+  return Effect.fnUntraced(function* <E>(all: Stream.Stream<string, E, Principal>) {
     const principal = yield* Principal
     const { headers } = yield* HttpServerRequest.HttpServerRequest
     const exchange = yield* currentExchange
-    // Before the head of the answer is out: an unknown task or a missing permission is a problem, not an empty stream.
-    yield* tasks.events(id, { after, limit: 1 })
-    const events = yield* begun(tasks.follow(id, after))
+    const frames = yield* begun(all)
     exchange.answeredAt = performance.now()
 
     // Not being able to tell whether the key is good still means no.
@@ -41,7 +50,6 @@ export const makeEventStream = Effect.gen(function* () {
       Stream.takeWhile((valid) => valid),
       Stream.map(() => ": still here\n\n")
     )
-    const frames = Stream.map(events, frame)
     // A first comment, so that the head of the answer and a sign of life go out at once.
     const body = Stream.make(": events follow\n\n").pipe(
       Stream.concat(Stream.merge(frames, comments, { haltStrategy: "either" })),

@@ -31,6 +31,8 @@ import { listen } from "./HttpListener.ts"
 import { currentExchange } from "./nodeRequest.ts"
 import { RequestBodies } from "./RequestBodies.ts"
 import * as ScheduleRoutes from "./ScheduleRoutes.ts"
+import * as SignalRoutes from "./SignalRoutes.ts"
+import * as StreamRoutes from "./StreamRoutes.ts"
 import * as SystemRoutes from "./SystemRoutes.ts"
 import * as TaskRoutes from "./TaskRoutes.ts"
 import * as TransportLive from "./TransportLive.ts"
@@ -86,6 +88,8 @@ export const layer = (options: {
 const routes = HttpApiBuilder.layer(Api).pipe(
   Layer.provide([
     TaskRoutes.layer,
+    SignalRoutes.layer,
+    StreamRoutes.layer,
     GraphRoutes.layer,
     AgentRoutes.layer,
     ArtifactRoutes.layer,

@@ -63,7 +63,12 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
           answer.fenced = true
           continue
         }
-        answer.claimed.push({ id: row.id, attempt: row.attempt, payload: row.payload ?? undefined })
+        answer.claimed.push({
+          id: row.id,
+          attempt: row.attempt,
+          startedBy: row.number,
+          payload: row.payload ?? undefined
+        })
         const order = orders.get(row.id)
         if (order === undefined) continue
         events.push({

@@ -223,6 +223,7 @@ export const make = (node: NodeName) =>
 
     return {
       sql,
+      bus,
       node,
       actor,
       limits,

@@ -12,6 +12,8 @@ import * as Claiming from "./Claiming.ts"
 import * as Committing from "./Committing.ts"
 import { ledger } from "./LedgerFunctions.ts"
 import * as Settling from "./Settling.ts"
+import * as Signalling from "./Signalling.ts"
+import * as Streaming from "./Streaming.ts"
 import * as TaskRows from "./TaskRows.ts"
 
 const make = (node: NodeName) =>
@@ -21,6 +23,8 @@ const make = (node: NodeName) =>
     const { accept, earlier } = yield* Accepting.make(committing)
     const claim = yield* Claiming.make(committing)
     const { progress, settle } = yield* Settling.make(committing)
+    const signals = yield* Signalling.make(committing)
+    const streams = yield* Streaming.make(committing)
 
     const cancel = Effect.fnUntraced(function* (
       namespace: Namespace,
@@ -125,6 +129,8 @@ const make = (node: NodeName) =>
     })
     return Ledger.of({
       ready,
+      signals,
+      streams,
       accept,
       earlier,
       claim,

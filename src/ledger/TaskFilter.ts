@@ -43,6 +43,16 @@ export const looksAtEveryRow = (query: ListTasks): boolean =>
 export const conditionsOf = (sql: SqlClient, namespace: Namespace, query: ListTasks): ReadonlyArray<Fragment> => {
   const conditions: Array<Fragment> = [sql`t.namespace = ${namespace}`]
   if (query.status !== undefined) conditions.push(sql`t.status = ${sql.literal(statusTexts[query.status])}`)
+  if (query.waiting_for !== undefined) {
+    // The statuses that a task waits in, so that the index of what waits serves it.
+    conditions.push(sql`t.status in ('pending', 'paused')`, sql`t.waiting_for = ${query.waiting_for}`)
+  }
+  if (query.awaits !== undefined) {
+    // Those that hold their slot while they wait are left out: nothing but the index of what waits finds a few among many.
+    conditions.push(sql`t.status = 'paused'`, sql`t.waiting_for = 'signal'`)
+    conditions.push(sql`t.id in (
+      select a.task_id from task_awaits a where a.namespace = ${namespace} and a.name = ${query.awaits} and a.outcome is null)`)
+  }
   if (query.type !== undefined) conditions.push(sql`t.type = ${query.type}`)
   if (query.agent !== undefined) {
     conditions.push(

@@ -150,7 +150,7 @@ export const changeEvent = (row: ChangeRow, actor: string): Event => ({
 
 /** Columns from which an order is made; `t` is the task. */
 export const orderColumns = `t.id, t.namespace, t.name, t.type, t.lane, t.agent_id, t.graph_id, t.attempt, t.max_attempts, t.at_most_once,
-  t.configuration, t.trace, to_json(t.deadline) #>> '{}' as deadline,
+  t.configuration, t.trace, t.parked_attempt, t.parked_position, to_json(t.deadline) #>> '{}' as deadline,
   case when octet_length(t.payload::text) <= ${freightBytesMax} then t.payload end as payload,
   coalesce(octet_length(t.payload::text) > ${freightBytesMax}, false) as payload_behind`
 
@@ -168,6 +168,8 @@ export interface OrderRow {
   readonly configuration: TaskConfiguration | null
   readonly trace: string | null
   readonly deadline: string | null
+  readonly parked_attempt: number | null
+  readonly parked_position: number | null
   readonly payload: Schema.Json | null
   readonly payload_behind: boolean
 }
@@ -187,5 +189,7 @@ export const orderOfRow = (row: OrderRow): TaskOrder => ({
   ...(row.configuration?.retry !== undefined && { retry: row.configuration.retry }),
   ...(row.at_most_once && { at_most_once: true }),
   ...(row.deadline !== null && { deadline: row.deadline }),
+  ...(row.parked_attempt !== null &&
+    row.parked_position !== null && { parked: { attempt: row.parked_attempt, position: row.parked_position } }),
   ...(row.trace !== null && { trace: row.trace })
 })

@@ -9,7 +9,7 @@ import type { GraphKey } from "../../protocol/Ids.ts"
 import type { Dependency, Graph, Task, TaskConfiguration, TaskError } from "../../protocol/Task.ts"
 
 /** A column of Postgres's clock as RFC 3339 in UTC with microseconds, whatever the session's time zone. */
-const utc = (column: string, name: string) =>
+export const utc = (column: string, name: string) =>
   `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${name}`
 
 /** `t` is the task. */

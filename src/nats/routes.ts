@@ -18,6 +18,7 @@ import type { Exchange } from "./Exchange.ts"
 import type { Call, Handlers } from "./Handlers.ts"
 import { bearerKey, idempotencyKey } from "./RequestHead.ts"
 import { scheduleHandlers } from "./scheduleHandlers.ts"
+import { signalHandlers } from "./signalHandlers.ts"
 import { taskHandlers } from "./taskHandlers.ts"
 import { webhookHandlers } from "./webhookHandlers.ts"
 
@@ -37,6 +38,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
   const context = yield* Effect.context<never>()
   const handlers: Handlers = {
     ...(yield* taskHandlers),
+    ...(yield* signalHandlers),
     ...(yield* agentHandlers),
     ...(yield* scheduleHandlers),
     ...(yield* webhookHandlers)

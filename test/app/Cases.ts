@@ -7,6 +7,7 @@ import { Effect, Layer, Schema } from "effect"
 import { AgentDirectory } from "../../actors/AgentDirectory.ts"
 import { AgentHost } from "../../actors/AgentHost.ts"
 import { type Behaviour, Behaviours, SettingsInvalid } from "../../actors/Behaviour.ts"
+import { approval } from "../../actors/behaviours/Approval.ts"
 import { echo } from "../../actors/behaviours/Echo.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
 import * as Reconciler from "../../actors/Reconciler.ts"
@@ -19,8 +20,10 @@ import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import * as Owners from "../../src/app/Owners.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
+import { Signals } from "../../src/app/Signals.ts"
 import { Startup } from "../../src/app/Startup.ts"
 import { System } from "../../src/app/System.ts"
+import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { AgentRegistry } from "../../src/ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
@@ -29,6 +32,8 @@ import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.t
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import { ScheduleRegistry } from "../../src/ledger/ScheduleRegistry.ts"
 import * as ScheduleStorePostgres from "../../src/ledger/ScheduleStorePostgres.ts"
+import { SignalReader } from "../../src/ledger/SignalReader.ts"
+import { StreamReader } from "../../src/ledger/StreamReader.ts"
 import { TaskReader } from "../../src/ledger/TaskReader.ts"
 import * as Database from "../ledger/Database.ts"
 import * as MemoryBus from "../support/MemoryBus.ts"
@@ -44,7 +49,7 @@ const picky: Behaviour = {
       : Effect.fail(new SettingsInvalid({ message: "this behaviour takes no settings" }))
 }
 
-const known = new Map([echo, picky].map((behaviour) => [behaviour.type, behaviour]))
+const known = new Map([approval, echo, picky].map((behaviour) => [behaviour.type, behaviour]))
 
 const behaviours = Layer.succeed(
   Behaviours,
@@ -60,6 +65,8 @@ const stores = Layer.mergeAll(
   ScheduleStorePostgres.layer(NodeName.make("solo")),
   Owners.layer.pipe(Layer.provide(ApiKeyStore.layer)),
   TaskReader.layer,
+  SignalReader.layer,
+  StreamReader.layer,
   PostgresLedger.layer(NodeName.make("solo")),
   SoloPlacement.layer,
   behaviours,
@@ -68,7 +75,16 @@ const stores = Layer.mergeAll(
 
 const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
 
-const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, Schedules.layer, System.layer)
+const cases = Layer.mergeAll(
+  Tasks.layer,
+  Signals.layer,
+  TaskStreams.layer,
+  Agents.layer,
+  ApiKeys.layer,
+  Artifacts.layer,
+  Schedules.layer,
+  System.layer
+)
 
 /** Without host and reconciler, on any database. */
 export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>

@@ -1,6 +1,6 @@
 /** While Postgres is away nobody gets in and nothing is pretended (G11, S35); when it is back, so is everything. */
 import { expect, layer } from "@effect/vitest"
-import { Context, Effect, Layer, Redacted, Schedule, Stream } from "effect"
+import { Context, Duration, Effect, Layer, Redacted, Schedule, Stream } from "effect"
 import { AgentId, ApiKeyId, ArtifactId, GraphId, ScheduleName, TaskId } from "../../protocol/Ids.ts"
 import { type Principal } from "../../protocol/Permission.ts"
 import { Agents } from "../../src/app/Agents.ts"
@@ -8,7 +8,9 @@ import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { keyOf } from "../../src/app/ApiKeyText.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
+import { Signals } from "../../src/app/Signals.ts"
 import { System } from "../../src/app/System.ts"
+import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import * as Database from "../ledger/Database.ts"
 import type { PostgresHandle } from "../support/ServerMakers.ts"
@@ -30,8 +32,10 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("without Postg
   it.effect("every use case says that it is unavailable and when to come back, and afterwards works again", () =>
     Effect.gen(function* () {
       const postgres = yield* OwnPostgres
-      const [tasks, agents, keys, artifacts, schedules, system] = [
+      const [tasks, signals, streams, agents, keys, artifacts, schedules, system] = [
         yield* Tasks,
+        yield* Signals,
+        yield* TaskStreams,
         yield* Agents,
         yield* ApiKeys,
         yield* Artifacts,
@@ -56,6 +60,13 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("without Postg
           graphOf: tasks.graphOf(id),
           cancel: tasks.cancel(id, undefined),
           retry: tasks.retry(id),
+          signal: signals.send(id, { name: "go", payload: 1, idempotencyKey: undefined }),
+          listSignals: signals.list(id),
+          pause: signals.pause(id, undefined),
+          resume: signals.resume(id),
+          readStream: streams.read(id, { stream: "log", after: 0, limit: 1, atMost: Duration.seconds(9) }),
+          followStream: Stream.runCollect(streams.follow(id, { stream: "log", after: 0 })),
+          listStreams: streams.list(id),
           createAgent: echoAgent("new"),
           getAgent: agents.get("kept"),
           listAgents: agents.list({}),

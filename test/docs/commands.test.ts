@@ -11,6 +11,8 @@ import { runBlocks, shellBlocks } from "./shellBlocks.ts"
 const documents = [
   "README.md",
   "docs/http-api.md",
+  "docs/signals.md",
+  "docs/streams.md",
   "docs/agents.md",
   "docs/schedules.md",
   "docs/webhooks.md",

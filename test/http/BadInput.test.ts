@@ -76,11 +76,16 @@ describe.each([true, false])("with the fast lane %s", (fastLane) => {
   describe.each(withBody)("$name", (route) => {
     it.each(bodies)("refuses %s with %i", async (name, status, body) => {
       const answer = await ask(route, body)
-      // A cancellation and a rotation may come without a body, and then it is what they are of that is missing.
-      const mayBeEmpty = name === "nothing" && /\/(cancel|rotate)$/u.test(route.name)
+      // Where a body may be left out it is what they are of that is missing, or the decision.
+      const whenEmpty = /\/(?:cancel|pause|rotate)$/u.test(route.name)
+        ? 404
+        : route.name.endsWith("/signals/:name")
+          ? 422
+          : 400
+      const expected = name === "nothing" ? whenEmpty : status
       expectProblem(answer, name)
-      expect(answer.status).toBe(mayBeEmpty ? 404 : status)
-      expect((answer.json.errors ?? []).length > 0).toBe(status === 422)
+      expect(answer.status).toBe(expected)
+      expect((answer.json.errors ?? []).length > 0).toBe(expected === 422)
     })
 
     it("names each field of the wrong kind", async () => {

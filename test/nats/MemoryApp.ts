@@ -1,5 +1,5 @@
 /** Use cases in memory, as small as the door needs them: two namespaces, tasks that end when they are told to. */
-import { Context, Deferred, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
+import { Context, Deferred, Duration, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
 import type { Agent } from "../../protocol/Agent.ts"
 import { AgentId, Namespace, TaskId } from "../../protocol/Ids.ts"
 import { type Permission, Principal, permissions } from "../../protocol/Permission.ts"
@@ -17,6 +17,8 @@ import { type AcceptedTask, SubmitTask, type Task } from "../../protocol/Task.ts
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
+import { Signals } from "../../src/app/Signals.ts"
+import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import * as MemorySchedules from "../support/MemorySchedules.ts"
 import * as MemoryWebhooks from "../support/MemoryWebhooks.ts"
@@ -274,10 +276,34 @@ const agents = Layer.sync(Agents, () => {
   })
 })
 
+/** Answers as the real ones do, keeps nothing. */
+const talk = Layer.mergeAll(
+  Layer.succeed(
+    Signals,
+    Signals.of({
+      send: (id, { idempotencyKey, name }) =>
+        Effect.succeed({ task_id: id, name, number: 1, at, duplicate: idempotencyKey === "again", status: "paused" }),
+      list: () => Effect.succeed({ awaiting: [], data: [], next_after: null }),
+      pause: (id) => Effect.fail(new TaskNotFound({ task_id: id })),
+      resume: (id) => Effect.fail(new TaskNotFound({ task_id: id }))
+    })
+  ),
+  Layer.succeed(
+    TaskStreams,
+    TaskStreams.of({
+      read: (_, { after, atMost }) =>
+        Effect.as(Effect.sleep(atMost), { data: [], next_after: after, ended: Duration.toMillis(atMost) === 0 }),
+      follow: () => Stream.empty,
+      list: () => Effect.succeed({ data: [] })
+    })
+  )
+)
+
 export const memoryApp = Layer.mergeAll(
   apiKeys,
   taskLayers,
   agents,
   Layer.sync(Schedules, MemorySchedules.make),
-  MemoryWebhooks.layer
+  MemoryWebhooks.layer,
+  talk
 )

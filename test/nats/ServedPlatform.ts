@@ -13,8 +13,11 @@ export interface ServedPlatform {
   /** The admin key of namespace `default`. */
   readonly key: string
   readonly nats: NatsHandle
+  readonly databaseUrl: Redacted.Redacted
   /** Everything it wrote to stderr so far. */
   readonly logs: () => string
+  /** SIGKILL: it has no time for anything. */
+  readonly kill: Effect.Effect<void>
   /** SIGTERM; resolves with the exit code and how long it took. */
   readonly stop: Effect.Effect<{ readonly code: number | null; readonly millis: number }>
 }
@@ -22,13 +25,14 @@ export interface ServedPlatform {
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const startMillis = 40_000
 
-/** Starts it with `environment` over the defaults and waits until it says where it serves. */
+/** Starts it with `environment` over the defaults, or as another node `beside` one, and waits until it says where it serves. */
 export const servePlatform = (
-  environment: Readonly<Record<string, string>> = {}
+  environment: Readonly<Record<string, string>> = {},
+  beside?: ServedPlatform
 ): Effect.Effect<ServedPlatform, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const databaseUrl = yield* freshDatabase()
-    const nats = yield* ownNats()
+    const databaseUrl = beside?.databaseUrl ?? (yield* freshDatabase())
+    const nats = beside?.nats ?? (yield* ownNats())
     let output = ""
     let logs = ""
     const child = yield* Effect.acquireRelease(
@@ -60,12 +64,17 @@ export const servePlatform = (
       child,
       () => {
         const serves = /datamcp serves on (http:\/\/[^\s"]+)/u.exec(logs)?.[1]
-        const made = /dma_[A-Za-z0-9_-]+/u.exec(output)?.[0]
+        const made = beside?.key ?? /dma_[A-Za-z0-9_-]+/u.exec(output)?.[0]
         return serves === undefined || made === undefined ? undefined : ([serves, made] as const)
       },
       () => `${output}\n${logs}`
     )
-    return { url, key, nats, logs: () => logs, stop: ended(child) }
+    const kill = Effect.promise(async () => {
+      const gone = new Promise((resolve) => child.once("exit", resolve))
+      child.kill("SIGKILL")
+      await gone
+    })
+    return { url, key, nats, databaseUrl, logs: () => logs, stop: ended(child), kill }
   })
 
 const until = <A>(child: ChildProcess, look: () => A | undefined, output: () => string) =>

@@ -4,6 +4,7 @@
  */
 import { Context, Effect, Layer } from "effect"
 import { Bus, BusUnavailable, type Delivery, type EventBatch } from "../../actors/ports/Bus.ts"
+import type { Chunk } from "../../protocol/Chunk.ts"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
 import type { Notice } from "../../protocol/Notice.ts"
 
@@ -27,6 +28,7 @@ export const layer = Layer.effectContext(
     const consumers = new Map<string, Set<(delivery: Delivery) => void>>()
     const noticeHandlers = new Set<(notice: Notice) => void>()
     const eventHandlers = new Map<string, Set<(events: EventBatch) => void>>()
+    const chunkHandlers = new Map<string, Set<(chunks: ReadonlyArray<Chunk>) => void>>()
     const failures = new Set<() => void>()
     const dispatched = new Map<string, number>()
     let isCut = false
@@ -111,6 +113,19 @@ export const layer = Layer.effectContext(
             eventHandlers.set(namespace, handlers.add(handler))
           }),
           () => Effect.sync(() => eventHandlers.get(namespace)?.delete(handler))
+        ),
+      publishChunks: (_, chunks) =>
+        Effect.sync(() => {
+          const handlers = chunkHandlers.get(chunks[0]?.task_id ?? "")
+          if (!isCut && handlers !== undefined) queueMicrotask(() => handlers.forEach((handler) => handler(chunks)))
+        }),
+      onChunks: ({ taskId }, handler) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            const handlers = chunkHandlers.get(taskId) ?? new Set()
+            chunkHandlers.set(taskId, handlers.add(handler))
+          }),
+          () => Effect.sync(() => chunkHandlers.get(taskId)?.delete(handler))
         )
     })
 

@@ -1,6 +1,6 @@
 /** `echo` gives back what it gets, and does what a test or a tour asks of it. */
 import { expect, layer } from "@effect/vitest"
-import { Cause, Clock, Effect, Fiber } from "effect"
+import { Cause, Clock, Duration, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import { echo } from "../../../actors/behaviours/Echo.ts"
 import { attemptOf, failureOf, perform, recordProgress, services } from "./attempts.ts"
@@ -30,6 +30,34 @@ layer(services)("echo", (it) => {
           value: { echo: { a: 1 } }
         }
       )
+    })
+  )
+
+  it.effect("emits chunks and awaits signals, in that order, and tells what it heard", () =>
+    Effect.gen(function* () {
+      const done: Array<unknown> = []
+      const payload = {
+        emit: { chunks: 2, stream: "out", bytes: 64 },
+        await: [{ signal: "go", timeout_ms: 5_000, hold_ms: 10 }, { signal: "on" }]
+      }
+      const heard = yield* perform(echo, payload, {
+        emit: (stream, chunk) => Effect.sync(() => void done.push([stream, JSON.stringify(chunk).length])),
+        signal: (name, options) =>
+          Effect.sync(() => {
+            done.push([name, options])
+            return { number: done.length, name, payload: name.length, actor: "key:a", at: "" }
+          })
+      })
+      expect(heard).toEqual({ echo: payload, signals: [2, 2] })
+      expect(done).toEqual([
+        ["out", 64],
+        ["out", 64],
+        ["go", { timeout: Duration.seconds(5), hold: Duration.millis(10) }],
+        ["on", {}]
+      ])
+      for (const wrong of [{ emit: { chunks: 0 } }, { await: [] }, { await: [{ signal: "a b" }] }]) {
+        expect(yield* failureOf(echo, wrong)).toMatchObject({ code: "payload_invalid" })
+      }
     })
   )
 

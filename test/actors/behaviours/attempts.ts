@@ -24,6 +24,8 @@ export const attemptOf = (behaviour: Behaviour, payload: Schema.Json, given: Par
   idempotencyKey: taskId,
   timeout: Duration.minutes(1),
   progress: () => Effect.void,
+  signal: () => Effect.never,
+  emit: () => Effect.void,
   ...given
 })
 

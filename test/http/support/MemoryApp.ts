@@ -6,8 +6,10 @@ import { Duration, Effect, Latch, Layer, Redacted, Result, Stream } from "effect
 import type { Agent, AgentMetrics } from "../../../protocol/Agent.ts"
 import type { ApiKey } from "../../../protocol/ApiKey.ts"
 import type { Artifact } from "../../../protocol/Artifact.ts"
+import type { Chunk } from "../../../protocol/Chunk.ts"
 import { type Event, isEnd } from "../../../protocol/Event.ts"
 import { AgentId, ApiKeyId, ArtifactId, GraphId, Namespace, NodeName, TaskId } from "../../../protocol/Ids.ts"
+import { inputDecoder } from "../../../protocol/InputDecoder.ts"
 import * as Limits from "../../../protocol/Limits.ts"
 import { Principal, type Role, rolePermissions } from "../../../protocol/Permission.ts"
 import {
@@ -23,6 +25,7 @@ import {
   Unauthenticated,
   Unavailable
 } from "../../../protocol/Problem.ts"
+import { ApprovalDecision, type Signal } from "../../../protocol/Signal.ts"
 import { type AcceptedTask, isTerminal, type SubmitTask, type Task } from "../../../protocol/Task.ts"
 import { Agents } from "../../../src/app/Agents.ts"
 import { ApiKeys } from "../../../src/app/ApiKeys.ts"
@@ -30,8 +33,10 @@ import { Artifacts } from "../../../src/app/Artifacts.ts"
 import { authorize } from "../../../src/app/authorize.ts"
 import * as OpenStreams from "../../../src/app/OpenStreams.ts"
 import { Schedules } from "../../../src/app/Schedules.ts"
+import { Signals } from "../../../src/app/Signals.ts"
 import { System } from "../../../src/app/System.ts"
 import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.ts"
+import { TaskStreams } from "../../../src/app/TaskStreams.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
 import * as MemorySchedules from "../../support/MemorySchedules.ts"
 import * as MemoryWebhooks from "../../support/MemoryWebhooks.ts"
@@ -56,6 +61,8 @@ export class MemoryState {
   readonly gate = Latch.makeUnsafe(true)
   readonly tasks = new Map<string, Task>()
   readonly events = new Map<string, Array<Event>>()
+  readonly signals = new Map<string, Array<Signal>>()
+  readonly chunks = new Map<string, Array<Chunk>>()
   readonly agents = new Map<string, Agent>()
   readonly artifacts = new Map<string, { readonly info: Artifact; readonly bytes: Uint8Array }>()
   readonly revoked = new Set<string>()
@@ -275,6 +282,69 @@ const follow = (state: MemoryState, id: TaskId, after: number): Stream.Stream<Ev
     })
   )
 
+const findTask = (state: MemoryState, id: string) =>
+  Effect.suspend(() => {
+    const task = state.tasks.get(id)
+    return task === undefined
+      ? Effect.fail(new TaskNotFound({ task_id: id, detail: "There is none." }))
+      : Effect.succeed(task)
+  })
+
+const decodeDecision = inputDecoder(ApprovalDecision)
+
+const signals = (state: MemoryState) => {
+  const change = (id: TaskId, patch: Partial<Task>) =>
+    Effect.map(findTask(state, id), (task) => {
+      const changed: Task = { ...task, ...patch }
+      state.tasks.set(id, changed)
+      return changed
+    })
+  return Signals.of({
+    send: Effect.fnUntraced(function* (id, { idempotencyKey, name, payload }) {
+      const { actor } = yield* authorize(name === "approval" ? "task:approve" : "task:signal")
+      if (name === "approval") yield* Effect.fromResult(decodeDecision(payload))
+      const task = yield* findTask(state, id)
+      if (isTerminal(task.status)) return yield* new Conflict({ reason: "state" })
+      const kept = state.signals.get(id) ?? []
+      state.signals.set(id, kept)
+      kept.push({ number: kept.length + 1, name, payload, actor, at: now, taken: false })
+      return {
+        ...{ task_id: id, name, number: kept.length, at: now },
+        ...{ duplicate: idempotencyKey === "again", status: task.status }
+      }
+    }),
+    list: (id) =>
+      Effect.andThen(authorize("task:read"), findTask(state, id)).pipe(
+        Effect.map(() => ({ awaiting: [], data: state.signals.get(id) ?? [], next_after: null }))
+      ),
+    pause: (id, reason) =>
+      Effect.andThen(
+        authorize("task:pause"),
+        change(id, { status: "paused", waiting_for: null, metadata: { reason: reason ?? null } })
+      ),
+    resume: (id) => Effect.andThen(authorize("task:pause"), change(id, { status: "queued" }))
+  })
+}
+
+const streams = (state: MemoryState) => {
+  const above = (id: TaskId, after: number) =>
+    Effect.andThen(authorize("task:read"), findTask(state, id)).pipe(
+      Effect.map(() => (state.chunks.get(id) ?? []).filter(({ number }) => number > after))
+    )
+  return TaskStreams.of({
+    read: (id, { after, limit }) =>
+      Effect.map(above(id, after), (chunks) => {
+        const data = chunks.slice(0, limit)
+        return { data, next_after: data.at(-1)?.number ?? after, ended: data.length === chunks.length }
+      }),
+    follow: (id, { after }) => Stream.unwrap(Effect.map(above(id, after), Stream.fromIterable)),
+    list: (id) =>
+      Effect.map(above(id, 0), (chunks) => ({
+        data: chunks.length === 0 ? [] : [{ name: "log", chunks: chunks.length, bytes: 0 }]
+      }))
+  })
+}
+
 const agents = (state: MemoryState) => {
   const find = (ref: string) =>
     Effect.suspend(() => {
@@ -411,6 +481,8 @@ export const memoryApp = (state: MemoryState) =>
   Layer.mergeAll(
     Layer.succeed(ApiKeys, apiKeys(state)),
     Layer.succeed(Tasks, tasks(state)),
+    Layer.succeed(Signals, signals(state)),
+    Layer.succeed(TaskStreams, streams(state)),
     Layer.succeed(Agents, agents(state)),
     Layer.succeed(Artifacts, artifacts(state)),
     Layer.sync(Schedules, MemorySchedules.make),

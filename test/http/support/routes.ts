@@ -17,6 +17,8 @@ const bodies: { readonly [name: string]: unknown } = {
   "POST /api/v1/tasks": { type: "echo" },
   "POST /api/v1/tasks/batch": [{ type: "echo" }],
   "POST /api/v1/tasks/:id/cancel": {},
+  "POST /api/v1/tasks/:id/signals/:name": { decision: "approve" },
+  "POST /api/v1/tasks/:id/pause": {},
   "POST /api/v1/graphs": { tasks: { a: { type: "echo" } } },
   "POST /api/v1/agents": { name: "a", type: "echo" },
   "PUT /api/v1/agents/:agent": { description: "d" },
@@ -50,7 +52,10 @@ HttpApi.reflect(Api, {
   onGroup: () => {},
   onEndpoint: ({ endpoint, group }) => {
     const name = `${endpoint.method} ${endpoint.path}`
-    const path = endpoint.path.replace("/api-keys/:id", "/api-keys/zzzzzzzzzzzzzzzz")
+    // Of all signals an approval has a shape that the door knows.
+    const path = endpoint.path
+      .replace("/api-keys/:id", "/api-keys/zzzzzzzzzzzzzzzz")
+      .replace("/signals/:name", "/signals/approval")
     found.push({
       name,
       method: endpoint.method,
