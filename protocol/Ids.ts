@@ -39,6 +39,10 @@ export type GraphId = typeof GraphId.Type
 export const ArtifactId = uuid("an artifact").pipe(Schema.brand("ArtifactId"))
 export type ArtifactId = typeof ArtifactId.Type
 
+/** UUIDv7 of an action on many tasks. */
+export const OperationId = uuid("an operation").pipe(Schema.brand("OperationId"))
+export type OperationId = typeof OperationId.Type
+
 /** Public part of an API key: it names the key and grants nothing. */
 export const ApiKeyId = Schema.String.check(
   Schema.isPattern(/^[a-z0-9]{16}$/u, { expected: "the 16 characters of an API key's id" })

@@ -23,8 +23,12 @@ import manifest from "../package.json" with { type: "json" }
 import { Agents } from "./app/Agents.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
+import * as OperationRunner from "./app/OperationRunner.ts"
+import { Retention } from "./app/Retention.ts"
+import * as RetentionSweep from "./app/RetentionSweep.ts"
 import { Startup } from "./app/Startup.ts"
 import { System } from "./app/System.ts"
+import { TaskControl } from "./app/TaskControl.ts"
 import { Tasks } from "./app/Tasks.ts"
 import * as UserBehaviours from "./behaviours.ts"
 import { Nats } from "./bus/Nats.ts"
@@ -38,9 +42,13 @@ import { AgentRegistry } from "./ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "./ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "./ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
+import { AttemptReader } from "./ledger/AttemptReader.ts"
 import * as Migrations from "./ledger/Migrations.ts"
+import { OperationStore } from "./ledger/OperationStore.ts"
 import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
+import { RetentionStore } from "./ledger/RetentionStore.ts"
+import { TaskCounter } from "./ledger/TaskCounter.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
 import { NatsLink } from "./nats/NatsLink.ts"
 import * as NatsService from "./nats/NatsService.ts"
@@ -166,6 +174,10 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     ApiKeyStore.layer,
     ArtifactStorePostgres.layer,
     TaskReader.layer,
+    TaskCounter.layer,
+    AttemptReader.layer,
+    OperationStore.layer,
+    RetentionStore.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
     UserBehaviours.layer(config.behaviours),
@@ -176,7 +188,16 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(AgentDirectory.layer)
   )
-  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+  const cases = Layer.mergeAll(
+    Tasks.layer,
+    TaskControl.layer,
+    Retention.layer,
+    Agents.layer,
+    ApiKeys.layer,
+    Artifacts.layer,
+    System.layer
+  )
+  const upkeep = Layer.mergeAll(OperationRunner.layer, RetentionSweep.layer)
   const doors = Layer.mergeAll(
     HttpServer.layer({ host: config.host, port: config.port }),
     NatsService.layer({
@@ -195,7 +216,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     )
   )
   return doors.pipe(
-    Layer.provideMerge(cases),
+    Layer.provideMerge(Layer.mergeAll(cases, upkeep)),
     Layer.provideMerge(actors),
     Layer.provideMerge(stores),
     Layer.provideMerge(transport),

@@ -10,6 +10,7 @@ import { InvalidInput } from "../Problem.ts"
 import { AgentsApi } from "./AgentsApi.ts"
 import { ApiKeysApi } from "./ApiKeysApi.ts"
 import { ArtifactsApi } from "./ArtifactsApi.ts"
+import { ControlApi, RetentionApi } from "./ControlApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
 import { refineOpenApi } from "./OpenApiDocument.ts"
 import { HealthApi, SystemApi } from "./SystemApi.ts"
@@ -24,7 +25,7 @@ export class Transport extends HttpApiMiddleware.Service<Transport>()("datamcp/p
 const closed = { onExcessProperty: "error", errors: "all" } as const
 
 export class Api extends HttpApi.make("datamcp")
-  .add(TasksApi, GraphsApi, AgentsApi, ArtifactsApi, ApiKeysApi, SystemApi, HealthApi)
+  .add(TasksApi, ControlApi, GraphsApi, AgentsApi, ArtifactsApi, ApiKeysApi, RetentionApi, SystemApi, HealthApi)
   .middleware(Transport)
   .annotate(HttpApi.QueryParseOptions, closed)
   .annotate(HttpApi.PayloadParseOptions, closed)

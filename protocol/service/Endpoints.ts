@@ -6,9 +6,10 @@
  */
 import { Schema } from "effect"
 import { Agent, AgentMetrics, CreateAgent, ScaleAgent, UpdateAgent } from "../Agent.ts"
+import { AttemptList, ListDeadLetters, ReplayDeadLetters } from "../api/ControlApi.ts"
 import { BatchOutcome, EventPage } from "../api/TasksApi.ts"
 import { InternalError, MalformedRequest, RouteNotFound } from "../api/TransportProblem.ts"
-import { AgentRef, TaskId } from "../Ids.ts"
+import { AgentRef, OperationId, TaskId } from "../Ids.ts"
 import * as Limits from "../Limits.ts"
 import { Page } from "../Page.ts"
 import {
@@ -17,6 +18,7 @@ import {
   Forbidden,
   IdempotencyMismatch,
   InvalidInput,
+  OperationNotFound,
   Overloaded,
   TaskNotFound,
   TooLarge,
@@ -24,7 +26,21 @@ import {
   Unavailable
 } from "../Problem.ts"
 import { ListAgents, ListTasks } from "../Query.ts"
+import { Retention, SetRetention } from "../Retention.ts"
 import { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask, Task } from "../Task.ts"
+import {
+  AcknowledgeTask,
+  ActOnTasks,
+  CountTasks,
+  DeadLetter,
+  DeletedTask,
+  DryRun,
+  Operation,
+  PrioritiseTask,
+  ReplayTask,
+  RerouteTask,
+  TaskCounts
+} from "../TaskAction.ts"
 
 /** What every endpoint may answer instead. */
 export const commonProblems = [
@@ -46,6 +62,7 @@ export type ServiceProblem =
   | RouteNotFound
   | TaskNotFound
   | AgentNotFound
+  | OperationNotFound
   | Conflict
   | IdempotencyMismatch
 
@@ -53,13 +70,17 @@ type ProblemClass =
   | (typeof commonProblems)[number]
   | typeof TaskNotFound
   | typeof AgentNotFound
+  | typeof OperationNotFound
   | typeof Conflict
   | typeof IdempotencyMismatch
 
 type Decodable = Schema.ConstraintDecoder<unknown>
 
+/** First token of an endpoint's name. */
+type Group = "tasks" | "agents" | "operations" | "dead_letters" | "retention"
+
 interface Definition<Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top> {
-  readonly group: "tasks" | "agents"
+  readonly group: Group
   readonly verb: string
   readonly summary: string
   readonly request: Request
@@ -83,7 +104,7 @@ type Given<Request extends Schema.Top, Answer extends Schema.Top> = Pick<
   Partial<Pick<Definition<Request, Decodable, Answer>, "problems" | "bytesMax" | "takesKey" | "holds">>
 
 const endpointReading = <Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top>(
-  group: "tasks" | "agents",
+  group: Group,
   verb: string,
   read: Read,
   given: Given<Request, Answer>
@@ -99,7 +120,7 @@ const endpointReading = <Request extends Schema.Top, Read extends Decodable, Ans
 })
 
 const endpoint = <Request extends Schema.Top & Decodable, Answer extends Schema.Top>(
-  group: "tasks" | "agents",
+  group: Group,
   verb: string,
   given: Given<Request, Answer>
 ) => endpointReading(group, verb, given.request, given)
@@ -189,6 +210,97 @@ export const endpoints = {
     request: Schema.Struct(ofTask).annotate({ identifier: "RetryTask" }),
     answer: AcceptedTask,
     problems: [TaskNotFound, Conflict, IdempotencyMismatch]
+  }),
+  "tasks.counts": endpoint("tasks", "counts", {
+    summary: "Tasks by status; with `by`: `agent` also for each agent.",
+    request: CountTasks.annotate({ identifier: "CountTasks" }),
+    answer: TaskCounts,
+    problems: [AgentNotFound]
+  }),
+  "tasks.attempts": endpoint("tasks", "attempts", {
+    summary: "Attempts of a task with error, duration and node.",
+    request: Schema.Struct(ofTask).annotate({ identifier: "ListAttempts" }),
+    answer: AttemptList,
+    problems: [TaskNotFound]
+  }),
+  "tasks.actions": endpoint("tasks", "actions", {
+    summary: "Do one thing to every task that a filter finds, in the background; with `dry_run` only count them.",
+    request: ActOnTasks,
+    answer: Schema.Union([Operation, DryRun]).annotate({ identifier: "OperationOrDryRun" })
+  }),
+  "tasks.priority": endpoint("tasks", "priority", {
+    summary: "Move a waiting task to another lane.",
+    request: Schema.Struct({ ...ofTask, ...PrioritiseTask.fields }).annotate({ identifier: "PrioritiseTaskById" }),
+    answer: Task,
+    problems: [TaskNotFound, Conflict]
+  }),
+  "tasks.reroute": endpoint("tasks", "reroute", {
+    summary: "Give a waiting task to another agent.",
+    request: Schema.Struct({ ...ofTask, ...RerouteTask.fields }).annotate({ identifier: "RerouteTaskById" }),
+    answer: Task,
+    problems: [TaskNotFound, Conflict]
+  }),
+  "tasks.delete": endpoint("tasks", "delete", {
+    summary: "Delete a task that has ended, with its events.",
+    request: Schema.Struct(ofTask).annotate({ identifier: "DeleteTask" }),
+    answer: DeletedTask,
+    problems: [TaskNotFound, Conflict]
+  }),
+  "operations.get": endpoint("operations", "get", {
+    summary: "How far an action on many tasks is.",
+    request: Schema.Struct({ id: OperationId }).annotate({ identifier: "GetOperation" }),
+    answer: Operation,
+    problems: [OperationNotFound]
+  }),
+  "operations.cancel": endpoint("operations", "cancel", {
+    summary: "Stop an operation; what it has done stays done.",
+    request: Schema.Struct({ id: OperationId }).annotate({ identifier: "CancelOperation" }),
+    answer: Operation,
+    problems: [OperationNotFound, Conflict]
+  }),
+  "dead_letters.list": endpoint("dead_letters", "list", {
+    summary: "Tasks that failed or timed out and that nobody has dealt with, with their attempts.",
+    request: ListDeadLetters.annotate({ identifier: "ListDeadLetters" }),
+    answer: Page(DeadLetter).annotate({ identifier: "DeadLetterPage" })
+  }),
+  "dead_letters.get": endpoint("dead_letters", "get", {
+    summary: "A task that failed or timed out, and what was done about it.",
+    request: Schema.Struct(ofTask).annotate({ identifier: "GetDeadLetter" }),
+    answer: DeadLetter,
+    problems: [TaskNotFound]
+  }),
+  "dead_letters.acknowledge": endpoint("dead_letters", "acknowledge", {
+    summary: "Mark a dead letter as dealt with.",
+    request: Schema.Struct({ ...ofTask, ...AcknowledgeTask.fields }).annotate({ identifier: "AcknowledgeById" }),
+    answer: DeadLetter,
+    problems: [TaskNotFound]
+  }),
+  "dead_letters.replay": endpoint("dead_letters", "replay", {
+    summary: "Start a dead letter anew, as it is or with another payload, configuration or agent.",
+    request: Schema.Struct({ ...ofTask, ...ReplayTask.fields }).annotate({ identifier: "ReplayById" }),
+    answer: AcceptedTask,
+    problems: [TaskNotFound, Conflict, IdempotencyMismatch]
+  }),
+  "dead_letters.replay_many": endpoint("dead_letters", "replay_many", {
+    summary: "Start every dead letter that the filter finds anew, in the background.",
+    request: ReplayDeadLetters,
+    answer: Operation
+  }),
+  "retention.get": endpoint("retention", "get", {
+    summary: "After how long ended tasks are deleted, and what was.",
+    request: Schema.Struct({}).annotate({ identifier: "GetRetention" }),
+    answer: Retention
+  }),
+  "retention.set": endpoint("retention", "set", {
+    summary: "Set the rules; the first that fits an ended task decides. With `if_version` only over that version.",
+    request: Schema.Struct({
+      ...SetRetention.fields,
+      if_version: Schema.optionalKey(
+        Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
+      )
+    }).annotate({ identifier: "SetRetentionRules" }),
+    answer: Retention,
+    problems: [Conflict]
   }),
   "agents.create": endpoint("agents", "create", {
     summary: "Define an agent.",

@@ -11,6 +11,7 @@ import * as Accepting from "./Accepting.ts"
 import * as Claiming from "./Claiming.ts"
 import * as Committing from "./Committing.ts"
 import { ledger } from "./LedgerFunctions.ts"
+import * as Controlling from "./Controlling.ts"
 import * as Settling from "./Settling.ts"
 import * as TaskRows from "./TaskRows.ts"
 
@@ -21,6 +22,7 @@ const make = (node: NodeName) =>
     const { accept, earlier } = yield* Accepting.make(committing)
     const claim = yield* Claiming.make(committing)
     const { progress, settle } = yield* Settling.make(committing)
+    const controlling = Controlling.make(committing)
 
     const cancel = Effect.fnUntraced(function* (
       namespace: Namespace,
@@ -121,7 +123,8 @@ const make = (node: NodeName) =>
          ) select count(*)::int as count from gone`,
         [limit]
       )
-      return (folded[0]?.count ?? 0) + (forgotten[0]?.count ?? 0)
+      const deletions = yield* controlling.foldDeletions(limit)
+      return (folded[0]?.count ?? 0) + (forgotten[0]?.count ?? 0) + deletions
     })
     return Ledger.of({
       ready,
@@ -130,6 +133,9 @@ const make = (node: NodeName) =>
       claim,
       settle,
       progress,
+      control: controlling.control,
+      deletable: controlling.deletable,
+      expireResults: controlling.expireResults,
       cancel,
       takeOver,
       queueDue,

@@ -9,7 +9,7 @@ import type { GraphKey } from "../../protocol/Ids.ts"
 import type { Dependency, Graph, Task, TaskConfiguration, TaskError } from "../../protocol/Task.ts"
 
 /** A column of Postgres's clock as RFC 3339 in UTC with microseconds, whatever the session's time zone. */
-const utc = (column: string, name: string) =>
+export const utc = (column: string, name: string) =>
   `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${name}`
 
 /** `t` is the task. */
@@ -24,6 +24,13 @@ export const listColumns = `${summaryColumns}, null as result, false as has_payl
 
 /** A whole task. A payload of JSON `null` is not the absence of one. */
 export const taskColumns = `${summaryColumns}, t.result, t.payload is not null as has_payload, t.payload, (
+    select json_agg(json_build_object('task_id', d.parent_id, 'on', case when d.on_ended then 'ended' else 'completed' end,
+      'required', d.required) order by d.parent_id)
+    from task_dependencies d where d.child_id = t.id
+  ) as dependencies`
+
+/** A task as it is archived: what its view shows, under the same names. */
+export const archiveColumns = `${summaryColumns}, t.result, t.payload, (
     select json_agg(json_build_object('task_id', d.parent_id, 'on', case when d.on_ended then 'ended' else 'completed' end,
       'required', d.required) order by d.parent_id)
     from task_dependencies d where d.child_id = t.id

@@ -13,6 +13,7 @@ import { withRemoteParent, withSpanFrom } from "../../protocol/TraceContext.ts"
 import { ApiKeys } from "../app/ApiKeys.ts"
 import { RequestTrace } from "../observability/RequestTrace.ts"
 import { agentHandlers } from "./agentHandlers.ts"
+import { controlHandlers } from "./controlHandlers.ts"
 import { EndpointCounter } from "./EndpointStats.ts"
 import type { Exchange } from "./Exchange.ts"
 import type { Call, Handlers } from "./Handlers.ts"
@@ -33,7 +34,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
 }) {
   const keys = yield* ApiKeys
   const context = yield* Effect.context<never>()
-  const handlers: Handlers = { ...(yield* taskHandlers), ...(yield* agentHandlers) }
+  const handlers: Handlers = { ...(yield* taskHandlers), ...(yield* agentHandlers), ...(yield* controlHandlers) }
 
   const routeOf = <Name extends EndpointName>(name: Name): readonly [string, Route] => {
     const { bytesMax, holds, read, takesKey } = endpoints[name]

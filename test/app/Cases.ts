@@ -17,14 +17,20 @@ import { SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Retention } from "../../src/app/Retention.ts"
 import { Startup } from "../../src/app/Startup.ts"
 import { System } from "../../src/app/System.ts"
+import { TaskControl } from "../../src/app/TaskControl.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { AgentRegistry } from "../../src/ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "../../src/ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.ts"
+import { AttemptReader } from "../../src/ledger/AttemptReader.ts"
+import { OperationStore } from "../../src/ledger/OperationStore.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
+import { RetentionStore } from "../../src/ledger/RetentionStore.ts"
+import { TaskCounter } from "../../src/ledger/TaskCounter.ts"
 import { TaskReader } from "../../src/ledger/TaskReader.ts"
 import * as Database from "../ledger/Database.ts"
 import * as MemoryBus from "../support/MemoryBus.ts"
@@ -53,6 +59,10 @@ const stores = Layer.mergeAll(
   ApiKeyStore.layer,
   ArtifactStorePostgres.layer,
   TaskReader.layer,
+  TaskCounter.layer,
+  AttemptReader.layer,
+  OperationStore.layer,
+  RetentionStore.layer,
   PostgresLedger.layer(NodeName.make("solo")),
   SoloPlacement.layer,
   behaviours,
@@ -61,7 +71,15 @@ const stores = Layer.mergeAll(
 
 const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
 
-const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+const cases = Layer.mergeAll(
+  Tasks.layer,
+  TaskControl.layer,
+  Retention.layer,
+  Agents.layer,
+  ApiKeys.layer,
+  Artifacts.layer,
+  System.layer
+)
 
 /** Without host and reconciler, on any database. */
 export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>
