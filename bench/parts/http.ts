@@ -22,6 +22,8 @@ import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { System } from "../../src/app/System.ts"
+import { Retention } from "../../src/app/Retention.ts"
+import { TaskControl } from "../../src/app/TaskControl.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { HttpServer, layer as httpServer } from "../../src/http/HttpServer.ts"
 
@@ -69,6 +71,8 @@ const principal = Principal.of({
 const stubs = Layer.mergeAll(
   Layer.mock(Tasks)({ submit: () => Effect.succeed(accepted), get: () => Effect.succeed(task) }),
   Layer.mock(ApiKeys)({ authenticate: (_: Redacted.Redacted) => Effect.succeed(principal) }),
+  Layer.mock(TaskControl)({}),
+  Layer.mock(Retention)({}),
   Layer.mock(Agents)({}),
   Layer.mock(Artifacts)({}),
   Layer.mock(System)({ readiness: Effect.never })

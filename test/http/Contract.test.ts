@@ -36,7 +36,7 @@ describe("the typed client", () => {
         expect(server().state.submitted.at(-1)).toEqual({ ...command, idempotency_key: "k1" })
         const task = yield* client.tasks.get({ params: { id }, query: {} })
         expect(task).toMatchObject({ id, payload: command.payload, labels: command.labels })
-        const listed = yield* client.tasks.list({ query: { limit: 500, status: "queued" } })
+        const listed = yield* client.tasks.list({ query: { limit: 500, status: ["queued"] } })
         expect(listed.data.map((entry) => entry.id)).toContain(id)
         const cancelled = yield* client.tasks.cancel({ params: { id }, payload: { reason: "why" } })
         expect(cancelled).toMatchObject({ status: "cancelled", metadata: { reason: "why" } })

@@ -16,6 +16,8 @@ import type { BatchItem } from "../../protocol/Query.ts"
 import { type AcceptedTask, SubmitTask, type Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
+import { Retention } from "../../src/app/Retention.ts"
+import { TaskControl } from "../../src/app/TaskControl.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 
 export const keys = { default: "dma_default", other: "dma_other", down: "dma_down" }
@@ -271,4 +273,9 @@ const agents = Layer.sync(Agents, () => {
   })
 })
 
-export const memoryApp = Layer.mergeAll(apiKeys, taskLayers, agents)
+const control = Layer.mergeAll(
+  Layer.mock(TaskControl)({ attempts: () => Effect.succeed([]) }),
+  Layer.mock(Retention)({})
+)
+
+export const memoryApp = Layer.mergeAll(apiKeys, taskLayers, agents, control)
