@@ -36,12 +36,28 @@ export const Role = Schema.Literals(["admin", "operator", "viewer", "agent", "ap
 export type Role = typeof Role.Type
 
 const read: ReadonlyArray<Permission> = ["task:read", "agent:read", "artifact:read", "event:read"]
-const work: ReadonlyArray<Permission> = [...read, "task:create", "task:cancel", "task:retry", "task:update", "artifact:create"]
+const work: ReadonlyArray<Permission> = [
+  ...read,
+  "task:create",
+  "task:cancel",
+  "task:retry",
+  "task:update",
+  "artifact:create"
+]
 
 /** What each role grants. `namespace:create` counts only for keys of the namespace `default`. */
 export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> } = {
   admin: permissions,
-  operator: [...work, "task:delete", "retention:read", "agent:create", "agent:update", "agent:delete", "agent:scale", "metrics:read"],
+  operator: [
+    ...work,
+    "task:delete",
+    "retention:read",
+    "agent:create",
+    "agent:update",
+    "agent:delete",
+    "agent:scale",
+    "metrics:read"
+  ],
   viewer: [...read, "metrics:read"],
   agent: ["task:create", "task:read", "artifact:create", "artifact:read"],
   api_user: work

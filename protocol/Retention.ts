@@ -35,8 +35,8 @@ export const Retention = Schema.Struct({
   version: Schema.Int.annotateKey({ description: "0: nothing was ever set, and everything is kept." }),
   updated_at: Schema.NullOr(Timestamp),
   deleted: Schema.Int.annotateKey({ description: "Tasks that were deleted by rules so far." }),
-  archives: Schema.Array(
-    Schema.Struct({ artifact_id: ArtifactId, tasks: Schema.Int, at: Timestamp })
-  ).annotateKey({ description: "The newest archives." })
+  archives: Schema.Array(Schema.Struct({ artifact_id: ArtifactId, tasks: Schema.Int, at: Timestamp })).annotateKey({
+    description: "The newest archives."
+  })
 }).annotate({ identifier: "Retention" })
 export type Retention = typeof Retention.Type

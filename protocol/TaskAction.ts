@@ -116,7 +116,9 @@ export const TaskAttempt = Schema.Struct({
   error: Schema.NullOr(TaskError),
   retry_delay_ms: Schema.NullOr(Schema.Finite),
   node: Schema.NullOr(NodeName).annotateKey({ description: "Where it ran." }),
-  instance: Schema.NullOr(Schema.Int).annotateKey({ description: "Index of its agent's instance; of the last attempt." })
+  instance: Schema.NullOr(Schema.Int).annotateKey({
+    description: "Index of its agent's instance; of the last attempt."
+  })
 }).annotate({ identifier: "TaskAttempt" })
 export type TaskAttempt = typeof TaskAttempt.Type
 
@@ -142,9 +144,7 @@ export const TaskCounts = Schema.Struct({
     description: "States whose counting stopped at its bound: there are so many, or more."
   }),
   agents: Schema.optionalKey(
-    Schema.Array(
-      Schema.Struct({ agent_id: AgentId, name: AgentName, counts, at_least: Schema.Array(TaskStatus) })
-    )
+    Schema.Array(Schema.Struct({ agent_id: AgentId, name: AgentName, counts, at_least: Schema.Array(TaskStatus) }))
   ).annotateKey({ description: "With `by=agent`: the same for each agent that has tasks." })
 }).annotate({ identifier: "TaskCounts" })
 export type TaskCounts = typeof TaskCounts.Type

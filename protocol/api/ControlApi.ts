@@ -137,7 +137,8 @@ const deadLetters = HttpApiEndpoint.get("deadLetters", "/dead-letters", {
 }).annotateMerge(
   documented({
     summary: "List dead letters",
-    description: "Tasks that failed or timed out and were neither acknowledged nor retried, newest first, with their attempts."
+    description:
+      "Tasks that failed or timed out and were neither acknowledged nor retried, newest first, with their attempts."
   })
 )
 
@@ -185,7 +186,10 @@ const replayMany = HttpApiEndpoint.post("replayMany", "/dead-letters/replay", {
 )
 
 const retention = HttpApiEndpoint.get("get", "/retention", { success: Retention }).annotateMerge(
-  documented({ summary: "Get the retention rules", description: "What is deleted when, what was, and the newest archives." })
+  documented({
+    summary: "Get the retention rules",
+    description: "What is deleted when, what was, and the newest archives."
+  })
 )
 
 const setRetention = HttpApiEndpoint.put("set", "/retention", {

@@ -129,9 +129,7 @@ export const makeStep = Effect.gen(function* () {
       { concurrency: limits.retries }
     )
     const errors = outcomes.flatMap(({ id, outcome }) =>
-      Result.isFailure(outcome)
-        ? [{ task_id: id, detail: outcome.failure.detail ?? outcome.failure.title }]
-        : []
+      Result.isFailure(outcome) ? [{ task_id: id, detail: outcome.failure.detail ?? outcome.failure.title }] : []
     )
     return { done: outcomes.length - errors.length, errors } satisfies Elsewhere
   })

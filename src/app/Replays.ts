@@ -76,6 +76,4 @@ export const editedCommand = (
 }
 
 const notReplayed = (task: Task, why: string) =>
-  Effect.fail(
-    new Conflict({ detail: `Task ${task.id} ${why}.`, reason: "state", current_version: task.version })
-  )
+  Effect.fail(new Conflict({ detail: `Task ${task.id} ${why}.`, reason: "state", current_version: task.version }))

@@ -48,9 +48,9 @@ import { TaskCounter } from "../ledger/TaskCounter.ts"
 import { TaskReader } from "../ledger/TaskReader.ts"
 import { authorize } from "./authorize.ts"
 import { orUnavailable } from "./outage.ts"
+import { Replays } from "./Replays.ts"
 import { attemptsOf } from "./TaskAttempts.ts"
 import { checkedFilter } from "./TaskFilters.ts"
-import { Replays } from "./Replays.ts"
 
 /** What an action needs. */
 export const permissionOf: { readonly [A in TaskActionName]: Permission } = {
@@ -152,25 +152,21 @@ export class TaskControl extends Context.Service<
       }, orUnavailable)
 
       /** The task as it then is; `Conflict` when it does not wait and so was left alone. */
-      const moved = Effect.fnUntraced(function* (
-        namespace: Namespace,
-        id: TaskId,
-        isThere: (task: Task) => boolean
-      ) {
+      const moved = Effect.fnUntraced(function* (namespace: Namespace, id: TaskId, isThere: (task: Task) => boolean) {
         const task = (yield* reader.get(namespace, id)) ?? (yield* taskNotFound(id))
         return isThere(task) && actsOn.prioritise.includes(task.status)
           ? task
           : yield* inState(task, isTerminal(task.status) ? `has ended as ${task.status}` : `is ${task.status} already`)
       })
 
-      const prioritise: TaskControl["Service"]["prioritise"] = Effect.fn("TaskControl.prioritise")(
-        function* (id, priority) {
-          const { actor, namespace } = yield* authorize("task:update")
-          yield* ledger.control(namespace, [id], { _tag: "Move", priority, agentId: undefined }, { actor })
-          return yield* moved(namespace, id, (task) => task.priority === priority)
-        },
-        orUnavailable
-      )
+      const prioritise: TaskControl["Service"]["prioritise"] = Effect.fn("TaskControl.prioritise")(function* (
+        id,
+        priority
+      ) {
+        const { actor, namespace } = yield* authorize("task:update")
+        yield* ledger.control(namespace, [id], { _tag: "Move", priority, agentId: undefined }, { actor })
+        return yield* moved(namespace, id, (task) => task.priority === priority)
+      }, orUnavailable)
 
       const reroute: TaskControl["Service"]["reroute"] = Effect.fn("TaskControl.reroute")(function* (id, ref) {
         const { actor, namespace } = yield* authorize("task:update")
@@ -277,35 +273,33 @@ export class TaskControl extends Context.Service<
         return (yield* operations.get(namespace, id)) ?? (yield* operationNotFound(id))
       }, orUnavailable)
 
-      const stopOperation: TaskControl["Service"]["stopOperation"] = Effect.fn("TaskControl.stopOperation")(
-        function* (id) {
-          const { namespace } = yield* authorize("task:read")
-          const found = (yield* operations.get(namespace, id)) ?? (yield* operationNotFound(id))
-          yield* authorize(permissionOf[found.action])
-          const isStopped = yield* operations.end(namespace, id, { status: "cancelled" })
-          const now = (yield* operations.get(namespace, id)) ?? (yield* operationNotFound(id))
-          return isStopped
-            ? now
-            : yield* new Conflict({ reason: "state", detail: `Operation ${id} has ended as ${now.status}.` })
-        },
-        orUnavailable
-      )
+      const stopOperation: TaskControl["Service"]["stopOperation"] = Effect.fn("TaskControl.stopOperation")(function* (
+        id
+      ) {
+        const { namespace } = yield* authorize("task:read")
+        const found = (yield* operations.get(namespace, id)) ?? (yield* operationNotFound(id))
+        yield* authorize(permissionOf[found.action])
+        const isStopped = yield* operations.end(namespace, id, { status: "cancelled" })
+        const now = (yield* operations.get(namespace, id)) ?? (yield* operationNotFound(id))
+        return isStopped
+          ? now
+          : yield* new Conflict({ reason: "state", detail: `Operation ${id} has ended as ${now.status}.` })
+      }, orUnavailable)
 
-      const deadLetters: TaskControl["Service"]["deadLetters"] = Effect.fn("TaskControl.deadLetters")(
-        function* (query) {
-          const { namespace } = yield* authorize("task:read")
-          const { limit = Math.min(Limits.pageEntriesDefault, Limits.deadLettersPageMax), ...filter } =
-            yield* checkedFilter(query)
-          const page = yield* reader.list(namespace, { ...filter, limit, dead_letter: true })
-          const found = yield* lettersOf(
-            namespace,
-            page.data.map(({ id }) => id),
-            attemptsInList
-          )
-          return { data: page.data.flatMap(({ id }) => found.get(id) ?? []), next_cursor: page.next_cursor }
-        },
-        orUnavailable
-      )
+      const deadLetters: TaskControl["Service"]["deadLetters"] = Effect.fn("TaskControl.deadLetters")(function* (
+        query
+      ) {
+        const { namespace } = yield* authorize("task:read")
+        const { limit = Math.min(Limits.pageEntriesDefault, Limits.deadLettersPageMax), ...filter } =
+          yield* checkedFilter(query)
+        const page = yield* reader.list(namespace, { ...filter, limit, dead_letter: true })
+        const found = yield* lettersOf(
+          namespace,
+          page.data.map(({ id }) => id),
+          attemptsInList
+        )
+        return { data: page.data.flatMap(({ id }) => found.get(id) ?? []), next_cursor: page.next_cursor }
+      }, orUnavailable)
 
       const lettersOf = Effect.fnUntraced(function* (
         namespace: Namespace,
@@ -336,15 +330,15 @@ export class TaskControl extends Context.Service<
         return yield* letterOf(namespace, id)
       }, orUnavailable)
 
-      const acknowledge: TaskControl["Service"]["acknowledge"] = Effect.fn("TaskControl.acknowledge")(
-        function* (id, note) {
-          const { actor, namespace } = yield* authorize("task:update")
-          yield* letterOf(namespace, id)
-          yield* ledger.control(namespace, [id], { _tag: "Acknowledge", note }, { actor })
-          return yield* letterOf(namespace, id)
-        },
-        orUnavailable
-      )
+      const acknowledge: TaskControl["Service"]["acknowledge"] = Effect.fn("TaskControl.acknowledge")(function* (
+        id,
+        note
+      ) {
+        const { actor, namespace } = yield* authorize("task:update")
+        yield* letterOf(namespace, id)
+        yield* ledger.control(namespace, [id], { _tag: "Acknowledge", note }, { actor })
+        return yield* letterOf(namespace, id)
+      }, orUnavailable)
 
       const replay: TaskControl["Service"]["replay"] = Effect.fn("TaskControl.replay")(function* (id, edit) {
         yield* authorize("task:retry")
@@ -415,6 +409,4 @@ const operationNotFound = (id: OperationId) =>
   Effect.fail(new OperationNotFound({ operation_id: id, detail: `There is no operation ${id} in this namespace.` }))
 
 const inState = (task: Task, why: string) =>
-  Effect.fail(
-    new Conflict({ detail: `Task ${task.id} ${why}.`, reason: "state", current_version: task.version })
-  )
+  Effect.fail(new Conflict({ detail: `Task ${task.id} ${why}.`, reason: "state", current_version: task.version }))

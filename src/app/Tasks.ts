@@ -42,8 +42,8 @@ import { EventFeed } from "./EventFeed.ts"
 import * as OpenStreams from "./OpenStreams.ts"
 import { orUnavailable, unavailable } from "./outage.ts"
 import { Replays } from "./Replays.ts"
-import { checkedFilter } from "./TaskFilters.ts"
 import { decodeItems, merged, outcomesOf, refuseAll } from "./TaskBatch.ts"
+import { checkedFilter } from "./TaskFilters.ts"
 import { TaskWatch } from "./TaskWatch.ts"
 
 export class Tasks extends Context.Service<

@@ -116,7 +116,9 @@ export const retention = (state: Retention, ink: Ink.Ink): string => {
     [
       ["version", String(state.version)],
       ["deleted", String(state.deleted)],
-      ...state.archives.slice(0, 5).map(({ artifact_id, tasks }) => ["archive", `${artifact_id} (${tasks} tasks)`] as const)
+      ...state.archives
+        .slice(0, 5)
+        .map(({ artifact_id, tasks }) => ["archive", `${artifact_id} (${tasks} tasks)`] as const)
     ],
     ink
   )

@@ -8,7 +8,13 @@ import { ListDeadLetters } from "../../protocol/api/ControlApi.ts"
 import { OperationId, TaskId } from "../../protocol/Ids.ts"
 import { SetRetention } from "../../protocol/Retention.ts"
 import { priorities } from "../../protocol/Task.ts"
-import { actions as actionNames, ActOnTasks, CountTasks, type Operation, ReplayTask } from "../../protocol/TaskAction.ts"
+import {
+  ActOnTasks,
+  actions as actionNames,
+  CountTasks,
+  type Operation,
+  ReplayTask
+} from "../../protocol/TaskAction.ts"
 import { Client } from "./Client.ts"
 import { notCompleted, usage } from "./CliFailure.ts"
 import * as ControlView from "./ControlView.ts"
@@ -210,7 +216,10 @@ const get = Command.make(
     const output = yield* Output
     yield* output.answer(yield* client.control.deadLetter({ params: { id: given.id } }), ControlView.deadLetter)
   })
-).pipe(Command.provide(Client.layer), Command.withDescription("Why it failed, each attempt, and what was done about it"))
+).pipe(
+  Command.provide(Client.layer),
+  Command.withDescription("Why it failed, each attempt, and what was done about it")
+)
 
 const ack = Command.make(
   "ack",

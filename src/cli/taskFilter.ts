@@ -13,7 +13,10 @@ const text = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withDescription(description), Flag.optional)
 
 const texts = (name: string, description: string) =>
-  Flag.String(name).pipe(Flag.withDescription(`${description}; may be repeated`), Flag.between(0, Limits.filterValuesMax))
+  Flag.String(name).pipe(
+    Flag.withDescription(`${description}; may be repeated`),
+    Flag.between(0, Limits.filterValuesMax)
+  )
 
 /** A flag for each filter. */
 export const filterFlags = {

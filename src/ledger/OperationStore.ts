@@ -11,7 +11,10 @@ import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
 import * as Views from "./TaskViews.ts"
 
 /** What an operation does beside its filter: as the command said it, agents by id. */
-export type OperationParameters = Pick<ActOnTasks, "reason" | "note" | "priority" | "agent" | "payload" | "configuration">
+export type OperationParameters = Pick<
+  ActOnTasks,
+  "reason" | "note" | "priority" | "agent" | "payload" | "configuration"
+>
 
 export interface NewOperation {
   readonly id: OperationId
@@ -83,15 +86,16 @@ export class OperationStore extends Context.Service<
         Effect.withSpan("OperationStore.next")
       )
 
-      const end: OperationStore["Service"]["end"] = Effect.fn("OperationStore.end")((namespace, id, { detail, status }) =>
-        sql`
+      const end: OperationStore["Service"]["end"] = Effect.fn("OperationStore.end")(
+        (namespace, id, { detail, status }) =>
+          sql`
           update operations set status = ${status}, ended_at = now(), updated_at = clock_timestamp(),
             errors = errors || ${JSON.stringify(detail === undefined ? [] : [{ task_id: null, detail }])}::jsonb
           where id = ${id} and namespace = ${namespace} and status = 'running' returning id
         `.pipe(
-          Effect.map((rows) => rows.length > 0),
-          orUnavailable("OperationStore.end")
-        )
+            Effect.map((rows) => rows.length > 0),
+            orUnavailable("OperationStore.end")
+          )
       )
 
       return OperationStore.of({ create, get, next, end })

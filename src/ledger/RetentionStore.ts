@@ -135,7 +135,10 @@ export class RetentionStore extends Context.Service<
           `
           const within = edge === undefined ? walk : sql`${walk} and t.id <= ${edge.id}`
           const which = sql`case ${sql.join(" ", false)(rules.map((rule, index) => sql`when ${fits(rule)} then ${sql.literal(String(index))}`))} end`
-          const age = sql`case d.rule ${sql.join(" ", false)(
+          const age = sql`case d.rule ${sql.join(
+            " ",
+            false
+          )(
             rules.map(
               ({ delete_after_ms }, index) =>
                 sql`when ${sql.literal(String(index))} then ${sql.literal(delete_after_ms === null ? "null::float8" : `${delete_after_ms}::float8`)}`
@@ -179,8 +182,9 @@ export class RetentionStore extends Context.Service<
         )
       )
 
-      const archived = Effect.fn("RetentionStore.archived")((namespace: Namespace, artifact: ArtifactId, tasks: number) =>
-        sql`
+      const archived = Effect.fn("RetentionStore.archived")(
+        (namespace: Namespace, artifact: ArtifactId, tasks: number) =>
+          sql`
           insert into retention_archives (artifact_id, namespace, tasks) values (${artifact}, ${namespace}, ${tasks})
           on conflict (artifact_id) do nothing
         `.pipe(Effect.asVoid, orUnavailable("RetentionStore.archived"))

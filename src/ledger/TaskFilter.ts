@@ -33,6 +33,8 @@ export const cursorScope = (namespace: Namespace, query: ListTasks): CursorScope
 }
 
 export interface CompiledFilter {
+  /** Where the tasks `t` come from: all of them, or the few that hang together. */
+  readonly from: Fragment
   /** What an index answers. */
   readonly walk: ReadonlyArray<Fragment>
   /** What is looked up on each task; empty when the index answers all of it. */
@@ -94,9 +96,10 @@ export const compile = (
     if (indexed !== undefined) walk.push(statusIn(sql, indexed))
     if (statuses.length !== indexed?.length) (sort === "priority" ? walk : rest).push(statusIn(sql, statuses))
   }
-  if (filter.parent !== undefined) walk.push(sql`t.parent_id = ${filter.parent}`)
-  if (filter.graph !== undefined) walk.push(sql`t.graph_id = ${filter.graph}`)
-  if (filter.retry_of !== undefined) walk.push(sql`t.retry_of = ${filter.retry_of}`)
+  const kin: Array<Fragment> = []
+  if (filter.parent !== undefined) kin.push(sql`k.parent_id = ${filter.parent}`)
+  if (filter.graph !== undefined) kin.push(sql`k.graph_id = ${filter.graph}`)
+  if (filter.retry_of !== undefined) kin.push(sql`k.retry_of = ${filter.retry_of}`)
   if (filter.type !== undefined) rest.push(sql`t.type = any (${[...filter.type]}::text[])`)
   if (filter.agent !== undefined) {
     if (sort === "priority") walk.push(ofPresentAgent(sql, namespace, filter.agent))
@@ -116,19 +119,17 @@ export const compile = (
     )
   }
   if (filter.dead_letter !== undefined) {
-    const dealtWith = sql`(exists (select from acknowledgements k where k.task_id = t.id)
+    const dealtWith = sql`(exists (select from acknowledgements a where a.task_id = t.id)
       or exists (select from tasks r where r.retry_of = t.id))`
-    rest.push(
-      filter.dead_letter
-        ? sql`not ${dealtWith}`
-        : sql`(t.status not in ('failed', 'timeout') or ${dealtWith})`
-    )
+    rest.push(filter.dead_letter ? sql`not ${dealtWith}` : sql`(t.status not in ('failed', 'timeout') or ${dealtWith})`)
   }
   moments(sql, filter, walk, rest)
   return {
+    // Looked up first: for the order of its list, a session would else read the namespace until it meets them.
+    from: kin.length === 0 ? sql`tasks t` : sql`(select * from tasks k where ${sql.and(kin)} offset 0) t`,
     walk,
     rest,
-    narrow: filter.graph !== undefined || filter.parent !== undefined || filter.retry_of !== undefined,
+    narrow: kin.length > 0,
     costly: filter.where !== undefined,
     nothing: statuses?.length === 0
   }

@@ -91,7 +91,7 @@ export const make = Effect.fnUntraced(function* (limits: ScanLimits) {
     type Placed = Row & { readonly walk_position: string }
     const order = orders[options.sort ?? "created"]
     const up = options.up ?? false
-    const { costly, narrow, nothing, rest: own, walk } = compile(sql, namespace, filter, options.sort)
+    const { costly, from: source, narrow, nothing, rest: own, walk } = compile(sql, namespace, filter, options.sort)
     if (nothing) return { rows: [], position: undefined } satisfies Scanned<Row>
     const rest = [...own, ...(options.and ?? [])]
     const windowed = rest.length > 0 && !narrow
@@ -106,7 +106,7 @@ export const make = Effect.fnUntraced(function* (limits: ScanLimits) {
     const edgeAfter = (from: string | undefined) =>
       Effect.map(
         sql<{ readonly walk_position: string }>`
-          select ${position} as walk_position from tasks t
+          select ${position} as walk_position from ${source}
           where ${sql.and([...walk, ...(from === undefined ? [] : [after(from)])])}
           order by ${by} offset ${windowRows - 1} limit 1
         `,
@@ -120,7 +120,7 @@ export const make = Effect.fnUntraced(function* (limits: ScanLimits) {
       if (window > 0 && (yield* Clock.currentTimeMillis) > deadline) break
       const edge = windowed ? yield* edgeAfter(from) : undefined
       const rows = yield* sql<Placed>`
-        select ${sql.literal(options.columns)}, ${position} as walk_position from tasks t
+        select ${sql.literal(options.columns)}, ${position} as walk_position from ${source}
         where ${sql.and([
           ...walk,
           ...rest,
@@ -134,7 +134,8 @@ export const make = Effect.fnUntraced(function* (limits: ScanLimits) {
         const page = found.slice(0, options.limit)
         return { rows: page.map(withoutPosition<Row>), position: page.at(-1)?.walk_position } satisfies Scanned<Row>
       }
-      if (edge === undefined) return { rows: found.map(withoutPosition<Row>), position: undefined } satisfies Scanned<Row>
+      if (edge === undefined)
+        return { rows: found.map(withoutPosition<Row>), position: undefined } satisfies Scanned<Row>
       from = edge
     }
     return { rows: found.map(withoutPosition<Row>), position: from } satisfies Scanned<Row>

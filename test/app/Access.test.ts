@@ -19,16 +19,7 @@ import { Tasks } from "../../src/app/Tasks.ts"
 import { admin, as, principal } from "./as.ts"
 import { layer as cases, echoAgent, submitGraph, submitTask } from "./Cases.ts"
 
-type Services =
-  | Tasks
-  | TaskControl
-  | Retention
-  | Agents
-  | ApiKeys
-  | Artifacts
-  | System
-  | UuidV7
-  | SqlClient.SqlClient
+type Services = Tasks | TaskControl | Retention | Agents | ApiKeys | Artifacts | System | UuidV7 | SqlClient.SqlClient
 type Attempt = Effect.Effect<unknown, { readonly _tag: string }, Principal | Services>
 
 /** Ids of one namespace's things. */
@@ -54,7 +45,8 @@ interface Method {
 const letGo = (begun: object) =>
   Effect.flatMap(
     SqlClient.SqlClient,
-    (sql) => sql`update operations set status = 'cancelled', ended_at = now() where id = ${"id" in begun ? String(begun.id) : null}::uuid`
+    (sql) =>
+      sql`update operations set status = 'cancelled', ended_at = now() where id = ${"id" in begun ? String(begun.id) : null}::uuid`
   ).pipe(Effect.orDie)
 
 const one = { name: "echo" as TaskType }

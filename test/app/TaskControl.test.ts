@@ -114,9 +114,19 @@ layer(world, live)("an action on many tasks", (it) => {
         ...{ operation: begun.id, from: begun.id, next: before[2]?.id, matched: 1, done: 0, failed: 0, errors: [] }
       }
       const first = ids(before).slice(2)
-      const once = yield* ledger.control(Harness.home, first, { _tag: "Cancel", reason: undefined }, { actor: "a", step })
+      const once = yield* ledger.control(
+        Harness.home,
+        first,
+        { _tag: "Cancel", reason: undefined },
+        { actor: "a", step }
+      )
       expect(once.done).toEqual(first)
-      const again = yield* ledger.control(Harness.home, ids(before), { _tag: "Cancel", reason: undefined }, { actor: "a", step })
+      const again = yield* ledger.control(
+        Harness.home,
+        ids(before),
+        { _tag: "Cancel", reason: undefined },
+        { actor: "a", step }
+      )
       expect(again.done).toEqual([])
       expect(yield* statusesOf(before)).toEqual(["queued", "queued", "cancelled"])
       // As after a crash: the runner goes on where the operation stands.
@@ -220,7 +230,8 @@ layer(world, live)("an action on many tasks", (it) => {
       for (const action of ["cancel", "retry", "delete", "acknowledge"] as const) {
         const act = control.act(command({ action, filter: { name: "x" } }))
         expect(yield* Effect.flip(act.pipe(as(viewer)))).toMatchObject({ _tag: "Forbidden" })
-        if (action === "delete") expect(yield* Effect.flip(act.pipe(as(user)))).toMatchObject({ permission: "task:delete" })
+        if (action === "delete")
+          expect(yield* Effect.flip(act.pipe(as(user)))).toMatchObject({ permission: "task:delete" })
       }
     })
   )
@@ -250,7 +261,14 @@ layer(world, live)("a dead letter", (it) => {
       const attempts = yield* control.attempts(first.id)
       expect(Schema.decodeUnknownSync(Schema.Array(TaskAttempt))(attempts, closed)).toEqual(attempts)
       expect(attempts).toMatchObject([
-        { attempt: 1, outcome: "retried", error: { code: "no" }, execution_time_ms: 4, retry_delay_ms: 0, node: "solo" },
+        {
+          attempt: 1,
+          outcome: "retried",
+          error: { code: "no" },
+          execution_time_ms: 4,
+          retry_delay_ms: 0,
+          node: "solo"
+        },
         { attempt: 2, outcome: "released" },
         { attempt: 2, outcome: "failed", error: { code: "no" }, execution_time_ms: 2, instance: 0 }
       ])
@@ -266,7 +284,10 @@ layer(world, live)("a dead letter", (it) => {
         acknowledged: { actor: "key:admin", note: "not ours" }
       })
       expect(yield* control.acknowledge(second.id, "again")).toMatchObject({ acknowledged: { note: "not ours" } })
-      const replayed = yield* control.replay(third.id, { payload: { fixed: true }, configuration: { timeout_ms: 7_000 } })
+      const replayed = yield* control.replay(third.id, {
+        payload: { fixed: true },
+        configuration: { timeout_ms: 7_000 }
+      })
       expect((yield* mine).map(({ task }) => task.id)).toEqual([first.id])
       expect(yield* control.deadLetter(third.id)).toMatchObject({ retried_as: [replayed.id] })
       const tasks = yield* Tasks
@@ -291,7 +312,11 @@ layer(world, live)("a dead letter", (it) => {
       yield* ended(all, (n) => (n === 0 ? Harness.completed : Harness.failed))
       const begun = yield* control.replayMany({ filter: { agent: "again", error: "no" }, payload: { n: 2 } })
       // A node that crashed after it had submitted one of them, and before it had recorded the step.
-      const early = yield* replays.replay(all[1]?.id ?? TaskId.make(""), { payload: { n: 2 } }, `operation/${begun.id}/${all[1]?.id}`)
+      const early = yield* replays.replay(
+        all[1]?.id ?? TaskId.make(""),
+        { payload: { n: 2 } },
+        `operation/${begun.id}/${all[1]?.id}`
+      )
       const sql = yield* SqlClient.SqlClient
       yield* sql`delete from acknowledgements`
       const operation = yield* carriedOut(begun)
@@ -366,11 +391,9 @@ layer(world, live)("a single task", (it) => {
       }))
       const claims = (slot: (typeof slots)[number]) =>
         Effect.forEach(orders, (order) => ledger.claim(slot, [order]), { concurrency: 20 })
-      const moves = Effect.forEach(
-        all.toReversed(),
-        ({ id }) => Effect.exit(control.reroute(id, "race-to")),
-        { concurrency: 20 }
-      )
+      const moves = Effect.forEach(all.toReversed(), ({ id }) => Effect.exit(control.reroute(id, "race-to")), {
+        concurrency: 20
+      })
       const [first] = yield* Effect.all([slots[0] === undefined ? Effect.succeed([]) : claims(slots[0]), moves], {
         concurrency: 2
       })
@@ -410,11 +433,16 @@ layer(world, live)("counts", (it) => {
       yield* tasks.cancel(waiting.id, undefined)
       // As the rows have it.
       const sql = yield* SqlClient.SqlClient
-      const rows = yield* sql<{ status: string; n: number }>`select status, count(*)::int as n from tasks group by status`
+      const rows = yield* sql<{
+        status: string
+        n: number
+      }>`select status, count(*)::int as n from tasks group by status`
       const { counts } = yield* control.counts({})
-      expect(Object.entries(counts).filter(([, n]) => n > 0).toSorted()).toEqual(
-        rows.map(({ n, status }) => [status, n]).toSorted()
-      )
+      expect(
+        Object.entries(counts)
+          .filter(([, n]) => n > 0)
+          .toSorted()
+      ).toEqual(rows.map(({ n, status }) => [status, n]).toSorted())
     }).pipe(as(admin))
   )
 })
@@ -422,7 +450,8 @@ layer(world, live)("counts", (it) => {
 layer(world, live)("retention", (it) => {
   const age = Effect.flatMap(
     SqlClient.SqlClient,
-    (sql) => sql`update tasks set created_at = created_at - interval '2 hours', completed_at = completed_at - interval '2 hours'`
+    (sql) =>
+      sql`update tasks set created_at = created_at - interval '2 hours', completed_at = completed_at - interval '2 hours'`
   )
   /** Every step that is due now. */
   const swept = Effect.gen(function* () {
@@ -460,7 +489,10 @@ layer(world, live)("retention", (it) => {
         0
       )
       expect(set).toMatchObject({ version: 1 })
-      expect(yield* Effect.flip(retention.set({ rules: [] }, 7))).toMatchObject({ _tag: "Conflict", current_version: 1 })
+      expect(yield* Effect.flip(retention.set({ rules: [] }, 7))).toMatchObject({
+        _tag: "Conflict",
+        current_version: 1
+      })
       yield* swept
       const left = yield* Harness.rows(ids([...labelled, ...done, ...failed, ...open, ...fresh]))
       expect(left.map(({ id }) => id)).toEqual(ids([...labelled, ...failed, ...open, ...fresh]))
@@ -493,7 +525,9 @@ layer(world, live)("retention", (it) => {
       yield* echoAgent("needed")
       const [keyed, parent, other] = yield* submitted("needed", 3, (n) => (n === 0 ? { idempotency_key: "k" } : {}))
       if (keyed === undefined || parent === undefined || other === undefined) return yield* Effect.die("no tasks")
-      yield* tasks.submit(submitTask({ agent: "needed", dependencies: [{ task_id: parent.id }], run_at: "2026-12-01T00:00:00Z" }))
+      yield* tasks.submit(
+        submitTask({ agent: "needed", dependencies: [{ task_id: parent.id }], run_at: "2026-12-01T00:00:00Z" })
+      )
       yield* ended([keyed, parent, other])
       yield* retention.set({ rules: [{ type: ["echo"], delete_after_ms: 0 }] }, undefined)
       yield* swept

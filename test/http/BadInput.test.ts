@@ -28,6 +28,10 @@ const expectProblem = (answer: Answered, what: unknown) => {
   expect(answer.text).not.toMatch(/at .*\.ts:\d|node_modules/u)
 }
 
+/** Whether a path could be meant for a route, whatever stands in for its parameters. */
+const matches = ({ name }: Route, path: string) =>
+  new RegExp(`^${name.replace(/^\w+ /u, "").replaceAll(/:\w+/gu, "[^/]+")}$`, "u").test(path)
+
 const nested = (depth: number) => `{"payload":${"[".repeat(depth)}${"]".repeat(depth)}}`
 
 /** Texts that are no command of any route, with the status that each deserves. */
@@ -76,8 +80,8 @@ describe.each([true, false])("with the fast lane %s", (fastLane) => {
   describe.each(withBody)("$name", (route) => {
     it.each(bodies)("refuses %s with %i", async (name, status, body) => {
       const answer = await ask(route, body)
-      // A cancellation may come without a body, and then it is the task that is missing.
-      const mayBeEmpty = name === "nothing" && route.name.endsWith("/cancel")
+      // A cancellation and the like may come without a body, and then it is the task that is missing.
+      const mayBeEmpty = name === "nothing" && /\/(cancel|acknowledge|:id\/replay)$/u.test(route.name)
       expectProblem(answer, name)
       expect(answer.status).toBe(mayBeEmpty ? 404 : status)
       expect((answer.json.errors ?? []).length > 0).toBe(status === 422)
@@ -132,9 +136,8 @@ describe.each([true, false])("with the fast lane %s", (fastLane) => {
   describe.each(routes)("$name", (route) => {
     it("refuses methods that it does not have with 405 and says which it has", async () => {
       for (const method of ["PATCH", "TRACE", "PROPFIND", "OPTIONS", "PUT", "DELETE", "POST", "GET"]) {
-        if (routes.some((other) => other.path === route.path && other.method === method)) continue
-        // GET of it is the task whose id is "batch".
-        if (route.name.endsWith("/batch") && method === "GET") continue
+        // Asked of `/tasks/batch`, GET means the task whose id is "batch".
+        if (routes.some((other) => other.method === method && matches(other, route.path))) continue
         const answer = await server().ask({ method, path: route.path })
         expectProblem(answer, method)
         expect(answer.status).toBe(405)
@@ -158,7 +161,10 @@ describe.each([true, false])("with the fast lane %s", (fastLane) => {
         "ä",
         "x".repeat(300)
       ]) {
-        const path = route.path.replace(/(?<=\/(tasks|graphs|agents|artifacts|api-keys)\/)[^/]+/u, id)
+        const path = route.path.replace(
+          /(?<=\/(tasks|graphs|agents|artifacts|api-keys|dead-letters|operations)\/)[^/]+/u,
+          id
+        )
         const { body, method } = route
         const answer = await server().ask({
           method,
@@ -200,6 +206,12 @@ describe.each([true, false])("with the fast lane %s", (fastLane) => {
     ["label=x", "label", undefined],
     ["label=a=%00", "label", undefined],
     ["parent=1", "parent", undefined],
+    ["status=failed&status=done", "status.1", undefined],
+    ["where=payload=1", "where", undefined],
+    [`where=payload./${"x".repeat(520)}=1`, "where", 512],
+    ["dead_letter=maybe", "dead_letter", undefined],
+    ["sort=name", "sort", undefined],
+    ["completed_after=1", "completed_after", undefined],
     ["created_after=yesterday", "created_after", undefined],
     [`cursor=${"x".repeat(257)}`, "cursor", 256]
   ])("GET /tasks?%s names the parameter", async (query, field, limit) => {

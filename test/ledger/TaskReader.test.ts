@@ -259,7 +259,8 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("a list of tas
         const sql = yield* SqlClient.SqlClient
         const namespace = yield* Database.insertNamespace(`stable-${(yield* UuidV7).next()}`)
         const kept = { namespace, status: "failed", type: "kept.work" } as const
-        const noise = (n: number) => ({ namespace, status: n % 2 === 0 ? "failed" : "completed", type: "other.work" }) as const
+        const noise = (n: number) =>
+          ({ namespace, status: n % 2 === 0 ? "failed" : "completed", type: "other.work" }) as const
         const ids = yield* Database.insertTasks(
           Array.from({ length: 40 }, (_, n) => ((n * 7 + seed) % 3 === 0 ? noise(n) : kept))
         )
@@ -291,7 +292,7 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("a list of tas
         const seen = yield* readAll(namespace, filter, { limit, between: meanwhile }).pipe(Effect.provide(few))
         expect(seen).toEqual(wanted.map(({ id }) => id))
       }),
-    { fastCheck: { numRuns: 25 }, timeout: 60_000 }
+    { arbitrary: { runs: 25 }, timeout: 60_000 }
   )
 
   it.effect("in order of priority has the most urgent first, by the order of service", () =>
@@ -349,7 +350,14 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("a list of tas
         expect({ filter, found: yield* readAll(namespace, filter, { limit: 2 }) }).toEqual({ filter, found: expected })
       }
       const decode = Schema.decodeUnknownResult(ListTasks)
-      for (const where of ["payload=1", "payload.customer=1", "result./a=1", "payload./a", "payload./a~2=1", "payload./a=\0"]) {
+      for (const where of [
+        "payload=1",
+        "payload.customer=1",
+        "result./a=1",
+        "payload./a",
+        "payload./a~2=1",
+        "payload./a=\0"
+      ]) {
         expect({ where, tag: decode({ where })._tag }).toEqual({ where, tag: "Failure" })
       }
     })

@@ -7,7 +7,16 @@ import type { Agent, AgentMetrics } from "../../../protocol/Agent.ts"
 import type { ApiKey } from "../../../protocol/ApiKey.ts"
 import type { Artifact } from "../../../protocol/Artifact.ts"
 import { type Event, isEnd } from "../../../protocol/Event.ts"
-import { AgentId, ApiKeyId, ArtifactId, GraphId, Namespace, NodeName, OperationId, TaskId } from "../../../protocol/Ids.ts"
+import {
+  AgentId,
+  ApiKeyId,
+  ArtifactId,
+  GraphId,
+  Namespace,
+  NodeName,
+  OperationId,
+  TaskId
+} from "../../../protocol/Ids.ts"
 import * as Limits from "../../../protocol/Limits.ts"
 import { Principal, type Role, rolePermissions } from "../../../protocol/Permission.ts"
 import {
@@ -24,8 +33,8 @@ import {
   Unauthenticated,
   Unavailable
 } from "../../../protocol/Problem.ts"
-import { type AcceptedTask, isTerminal, type SubmitTask, type Task } from "../../../protocol/Task.ts"
 import type { RetentionRule } from "../../../protocol/Retention.ts"
+import { type AcceptedTask, isTerminal, type SubmitTask, type Task } from "../../../protocol/Task.ts"
 import type { ActOnTasks, DeadLetter, Operation } from "../../../protocol/TaskAction.ts"
 import { Agents } from "../../../src/app/Agents.ts"
 import { ApiKeys } from "../../../src/app/ApiKeys.ts"
@@ -396,7 +405,9 @@ const artifacts = (state: MemoryState) => {
 const control = (state: MemoryState) => {
   const find = (id: TaskId) => {
     const task = state.tasks.get(id)
-    return task === undefined ? Effect.fail(new TaskNotFound({ task_id: id })) : Effect.succeed(task)
+    return task === undefined
+      ? Effect.fail(new TaskNotFound({ task_id: id, detail: `There is no task ${id}.` }))
+      : Effect.succeed(task)
   }
   const begin = ({ action, filter }: Pick<ActOnTasks, "action" | "filter">): Operation => {
     const operation: Operation = {
@@ -427,7 +438,9 @@ const control = (state: MemoryState) => {
   })
   const operation = (id: string) => {
     const found = state.operations.get(id)
-    return found === undefined ? Effect.fail(new OperationNotFound({ operation_id: id })) : Effect.succeed(found)
+    return found === undefined
+      ? Effect.fail(new OperationNotFound({ operation_id: id, detail: "none" }))
+      : Effect.succeed(found)
   }
   const zero = { pending: 0, queued: 0, running: 0, paused: 0, completed: 0, failed: 0, timeout: 0, cancelled: 0 }
   return TaskControl.of({
