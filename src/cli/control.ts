@@ -145,7 +145,7 @@ const awaited = Effect.fnUntraced(function* (operation: Operation) {
     while: ({ status }) => status === "running"
   })
   yield* output.answer(ended, ControlView.operation)
-  if (ended.status !== "completed") yield* notCompleted(`Operation ${ended.id} ended as ${ended.status}.`)
+  if (ended.status !== "completed") return yield* notCompleted(`Operation ${ended.id} ended as ${ended.status}.`)
 })
 
 export const prioritise = Command.make(

@@ -14,9 +14,9 @@ import type { TaskFilter } from "../../protocol/TaskFilter.ts"
 import { compile, type Sort } from "./TaskFilter.ts"
 
 export interface ScanLimits {
-  /** Rows of one look along an index that answers only a part of the filter. */
+  /** Most rows of one look along an index that answers only a part of the filter. */
   readonly windowRows: number
-  /** Such looks of one call. */
+  /** Such looks of one call, or more that are shorter. */
   readonly windowsMax: number
   /** After this long no further look begins. */
   readonly within: Duration.Duration
@@ -95,15 +95,15 @@ export const make = Effect.fnUntraced(function* (limits: ScanLimits) {
     if (nothing) return { rows: [], position: undefined } satisfies Scanned<Row>
     const rest = [...own, ...(options.and ?? [])]
     const windowed = rest.length > 0 && !narrow
-    const windowRows = Math.max(1, costly ? Math.floor(limits.windowRows / 20) : limits.windowRows)
+    const rowsMax = Math.max(1, costly ? Math.floor(limits.windowRows / 20) : limits.windowRows)
     const key = sql.literal(order.key)
     const by = sql.literal(order.by(up))
     const position = sql.literal(order.position)
     const after = (at: string) => sql`${key} ${sql.literal(up ? ">" : "<")} ${order.at(at)}`
     const until = (at: string) => sql`${key} ${sql.literal(up ? "<=" : ">=")} ${order.at(at)}`
 
-    /** The place that is `windowRows` tasks further on; undefined when there are fewer. */
-    const edgeAfter = (from: string | undefined) =>
+    /** The place that is so many tasks further on; undefined when there are fewer. */
+    const edgeAfter = (from: string | undefined, windowRows: number) =>
       Effect.map(
         sql<{ readonly walk_position: string }>`
           select ${position} as walk_position from ${source}
@@ -116,9 +116,12 @@ export const make = Effect.fnUntraced(function* (limits: ScanLimits) {
     const deadline = (yield* Clock.currentTimeMillis) + Duration.toMillis(limits.within)
     const found: Array<Placed> = []
     let from = options.from
-    for (let window = 0; window < limits.windowsMax; window++) {
-      if (window > 0 && (yield* Clock.currentTimeMillis) > deadline) break
-      const edge = windowed ? yield* edgeAfter(from) : undefined
+    // What most tasks have is found at once: the first look is short, and each further one longer.
+    let windowRows = Math.min(rowsMax, Math.max(shortestWindow, options.limit * 4))
+    for (let looked = 0; looked < rowsMax * limits.windowsMax; looked += windowRows) {
+      if (looked > 0) windowRows = Math.min(rowsMax, windowRows * 4)
+      if (looked > 0 && (yield* Clock.currentTimeMillis) > deadline) break
+      const edge = windowed ? yield* edgeAfter(from, windowRows) : undefined
       const rows = yield* sql<Placed>`
         select ${sql.literal(options.columns)}, ${position} as walk_position from ${source}
         where ${sql.and([
@@ -143,6 +146,9 @@ export const make = Effect.fnUntraced(function* (limits: ScanLimits) {
 
   return { scan, patternOf: (sort: Sort | undefined) => orders[sort ?? "created"].pattern }
 })
+
+/** Rows of the first look, when few are wanted. */
+const shortestWindow = 200
 
 const withoutPosition = <Row extends object>(row: Row & { readonly walk_position: string }): Row => {
   const { walk_position: _, ...rest } = row

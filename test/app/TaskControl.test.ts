@@ -438,11 +438,8 @@ layer(world, live)("counts", (it) => {
         n: number
       }>`select status, count(*)::int as n from tasks group by status`
       const { counts } = yield* control.counts({})
-      expect(
-        Object.entries(counts)
-          .filter(([, n]) => n > 0)
-          .toSorted()
-      ).toEqual(rows.map(({ n, status }) => [status, n]).toSorted())
+      const present = Object.fromEntries(Object.entries(counts).filter(([, n]) => n > 0))
+      expect(present).toEqual(Object.fromEntries(rows.map(({ n, status }) => [status, n])))
     }).pipe(as(admin))
   )
 })

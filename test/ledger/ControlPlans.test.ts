@@ -4,11 +4,11 @@
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { expect, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Schema } from "effect"
+import { Clock, Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { Ledger } from "../../actors/ports/Ledger.ts"
 import { UuidV7 } from "../../actors/UuidV7.ts"
-import { NodeName, TaskId } from "../../protocol/Ids.ts"
+import { NodeName, type TaskId } from "../../protocol/Ids.ts"
 import { ListTasks } from "../../protocol/Query.ts"
 import { TaskFilter } from "../../protocol/TaskFilter.ts"
 import { AttemptReader } from "../../src/ledger/AttemptReader.ts"
@@ -150,7 +150,10 @@ it.live(
         yield* measured("delete", ledger.control(home, failed, { _tag: "Delete", keepKeyed: true }, by))
         yield* measured("expire results", ledger.expireResults(10))
         const due = { namespace: home, rules: [{ delete_after_ms: 0 }], version: 1, position: null }
-        yield* measured("retention", retention.stretch(due, { windowRows: 200, nowMillis: Date.now() }))
+        yield* measured(
+          "retention",
+          retention.stretch(due, { windowRows: 200, nowMillis: yield* Clock.currentTimeMillis })
+        )
       })
       for (let warmUp = 0; warmUp < 7; warmUp++) yield* everything
       yield* sql`
