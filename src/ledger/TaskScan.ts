@@ -118,8 +118,9 @@ export const make = Effect.fnUntraced(function* (limits: ScanLimits) {
     let from = options.from
     // What most tasks have is found at once: the first look is short, and each further one longer.
     let windowRows = Math.min(rowsMax, Math.max(shortestWindow, options.limit * 4))
-    for (let looked = 0; looked < rowsMax * limits.windowsMax; looked += windowRows) {
-      if (looked > 0) windowRows = Math.min(rowsMax, windowRows * 4)
+    const all = rowsMax * limits.windowsMax
+    for (let looked = 0; looked < all; looked += windowRows) {
+      if (looked > 0) windowRows = Math.min(rowsMax, windowRows * 4, all - looked)
       if (looked > 0 && (yield* Clock.currentTimeMillis) > deadline) break
       const edge = windowed ? yield* edgeAfter(from, windowRows) : undefined
       const rows = yield* sql<Placed>`
