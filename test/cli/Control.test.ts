@@ -29,7 +29,9 @@ describe("a platform with many tasks", () => {
           ...["--payload", `{"fail":{"retryable":false}}`]
         )
         const dead = JSON.parse(failing.stdout).id
-        expect((yield* json("dead-letters", "list", "--label", "run=dead")).data).toMatchObject([{ task: { id: dead } }])
+        expect((yield* json("dead-letters", "list", "--label", "run=dead")).data).toMatchObject([
+          { task: { id: dead } }
+        ])
         expect(yield* json("tasks", "attempts", dead)).toMatchObject([{ outcome: "failed" }])
         expect((yield* cli("dead-letters", "get", dead)).stdout).toContain("failed_on_request")
         expect(yield* json("dead-letters", "ack", dead, "--note", "known")).toMatchObject({
