@@ -11,7 +11,7 @@ import { priorities, type TaskPriority } from "../protocol/Task.ts"
 export const weights: { readonly [P in TaskPriority]: number } = { critical: 8, high: 4, normal: 2, low: 1 }
 
 export interface Lanes<A> {
-  /** False when the id is held already. */
+  /** False when the id is held already; what is held then goes on in the lane named last. */
   readonly offer: (id: string, lane: TaskPriority, entry: A) => boolean
   /** At most `count` entries, by weight. They are no longer held. */
   readonly take: (count: number) => ReadonlyArray<A>
@@ -39,9 +39,25 @@ export const make = <A>(): Lanes<A> => {
       { weight: weights[priority], credit: 0, held: new Map(), sorted: true, last: "" }
     ])
   )
-  const holds = (id: string) => {
-    for (const lane of lanes.values()) if (lane.held.has(id)) return true
-    return false
+  const laneOf = (id: string) => {
+    for (const lane of lanes.values()) if (lane.held.has(id)) return lane
+    return undefined
+  }
+  const put = (lane: Lane<A>, id: string, entry: A) => {
+    if (lane.held.size > 0 && id < lane.last) lane.sorted = false
+    else lane.last = id
+    lane.held.set(id, entry)
+  }
+  /** It was moved while it waited: what is held already goes on in the other lane. */
+  const move = (from: Lane<A>, to: Lane<A>, id: string) => {
+    const entry = from.held.get(id)
+    if (from === to || entry === undefined) return
+    from.held.delete(id)
+    if (from.held.size === 0) {
+      from.credit = 0
+      from.sorted = true
+    }
+    put(to, id, entry)
   }
   const size = () => {
     let total = 0
@@ -73,11 +89,11 @@ export const make = <A>(): Lanes<A> => {
     size,
     offer: (id, priority, entry) => {
       const lane = lanes.get(priority)
-      if (lane === undefined || holds(id)) return false
-      if (lane.held.size > 0 && id < lane.last) lane.sorted = false
-      else lane.last = id
-      lane.held.set(id, entry)
-      return true
+      if (lane === undefined) return false
+      const held = laneOf(id)
+      if (held === undefined) put(lane, id, entry)
+      else move(held, lane, id)
+      return held === undefined
     },
     take: (count) => {
       const taken: Array<A> = []

@@ -88,7 +88,8 @@ export const effectiveConfiguration = (command: SubmitTask, agent: AgentRecord |
   return {
     ...(timeout !== undefined && { timeout_ms: timeout }),
     ...(retry !== undefined && { retry }),
-    ...(own?.delivery !== undefined && { delivery: own.delivery })
+    ...(own?.delivery !== undefined && { delivery: own.delivery }),
+    ...(own?.result_ttl_ms !== undefined && { result_ttl_ms: own.result_ttl_ms })
   }
 }
 

@@ -131,11 +131,7 @@ export class Timekeeper extends Context.Service<
         const { graph, task } = ScheduledRun.commandOf(schedule)
         const submitted =
           task !== undefined
-            ? Effect.flatMap(scheduler.submit([task]), ([outcome]) =>
-                outcome === undefined
-                  ? Effect.die(new Error("the scheduler left a command unanswered"))
-                  : Effect.map(Effect.fromResult(outcome), ({ id }): Made => ({ taskId: id, graphId: undefined }))
-              )
+            ? Effect.map(scheduler.submitOne(task), ({ id }): Made => ({ taskId: id, graphId: undefined }))
             : Effect.map(scheduler.submitGraph(graph), ({ id }): Made => ({ taskId: undefined, graphId: id }))
         return submitted.pipe(
           Effect.map((made): Settlement => ({ _tag: "Fired", ...made })),

@@ -20,7 +20,9 @@ export const taskEventTypes = [
   "TaskCompleted",
   "TaskFailed",
   "TaskTimedOut",
-  "TaskCancelled"
+  "TaskCancelled",
+  "TaskMoved",
+  "TaskResultExpired"
 ] as const
 
 export const agentEventTypes = [
@@ -61,7 +63,7 @@ export const EventType = Schema.Literals([
 ])
 export type EventType = typeof EventType.Type
 
-/** Those after which an aggregate of kind task never changes. */
+/** Those after which the state of a task never changes; its result may still expire. */
 export const isEnd = (type: EventType) =>
   type === "TaskCompleted" || type === "TaskFailed" || type === "TaskTimedOut" || type === "TaskCancelled"
 

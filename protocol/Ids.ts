@@ -67,6 +67,10 @@ export type HookId = typeof HookId.Type
 export const HookName = token("a name").pipe(Schema.brand("HookName"))
 export type HookName = typeof HookName.Type
 
+/** UUIDv7 of an action on many tasks. */
+export const OperationId = uuid("an operation").pipe(Schema.brand("OperationId"))
+export type OperationId = typeof OperationId.Type
+
 /** Public part of an API key: it names the key and grants nothing. */
 export const ApiKeyId = Schema.String.check(
   Schema.isPattern(/^[a-z0-9]{16}$/u, { expected: "the 16 characters of an API key's id" })

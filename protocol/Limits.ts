@@ -117,3 +117,19 @@ export const taskStreamsBytesMax = 64 * 1024 * 1024
 export const chunkBytesPerSecond = 1024 * 1024
 /** Most streams of one task. */
 export const streamsMax = 16
+/** Longest time to live of a result, in milliseconds (400 days). */
+export const resultTtlMillisMax = 400 * 86_400_000
+/** Most values of one filter that takes several. */
+export const filterValuesMax = 20
+/** Longest condition on a payload or metadata, in characters. */
+export const conditionCharactersMax = 512
+/** Where a dry run stops counting, in tasks. */
+export const dryRunCountMax = 10_000
+/** Most rules of a namespace's retention. */
+export const retentionRulesMax = 50
+/** Longest time after which a retention rule deletes, in milliseconds (3650 days). */
+export const retentionMillisMax = 3_650 * 86_400_000
+/** Most attempts that are shown of one task. */
+export const attemptsShownMax = 500
+/** Most dead letters of a page. */
+export const deadLettersPageMax = 100

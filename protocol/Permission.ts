@@ -14,6 +14,8 @@ export const permissions = [
   "task:signal",
   "task:approve",
   "task:pause",
+  "task:update",
+  "task:delete",
   "agent:create",
   "agent:read",
   "agent:update",
@@ -30,7 +32,9 @@ export const permissions = [
   "key:create",
   "key:read",
   "key:revoke",
-  "namespace:create"
+  "namespace:create",
+  "retention:read",
+  "retention:update"
 ] as const
 export const Permission = Schema.Literals(permissions)
 export type Permission = typeof Permission.Type
@@ -46,6 +50,7 @@ const work: ReadonlyArray<Permission> = [
   "task:create",
   "task:cancel",
   "task:retry",
+  "task:update",
   "artifact:create",
   "schedule:write"
 ]
@@ -55,6 +60,8 @@ export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> 
   admin: permissions,
   operator: [
     ...work,
+    "task:delete",
+    "retention:read",
     "agent:create",
     "agent:update",
     "agent:delete",

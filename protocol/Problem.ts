@@ -77,6 +77,12 @@ export class ArtifactNotFound extends HttpApiError.Problem<ArtifactNotFound>()(
   { artifact_id: Schema.String }
 ) {}
 
+export class OperationNotFound extends HttpApiError.Problem<OperationNotFound>()(
+  "OperationNotFound",
+  { type: type("operation-not-found"), status: 404, title: "No such operation" },
+  { operation_id: Schema.String }
+) {}
+
 export class KeyNotFound extends HttpApiError.Problem<KeyNotFound>()(
   "KeyNotFound",
   { type: type("key-not-found"), status: 404, title: "No such API key" },

@@ -2,10 +2,11 @@
  * Owns what can be asked of lists, and the outcome of each item of a batch.
  */
 import { Schema } from "effect"
-import { AgentRef, GraphId, SignalName, TaskId, TaskType } from "./Ids.ts"
+import { TaskType } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
 import { ScheduleStatus } from "./Schedule.ts"
-import { AcceptedTask, TaskStatus, Timestamp, WaitingFor } from "./Task.ts"
+import { AcceptedTask } from "./Task.ts"
+import { taskFilterFields } from "./TaskFilter.ts"
 
 const pageFields = {
   limit: Schema.optionalKey(
@@ -19,22 +20,14 @@ export type PageQuery = typeof PageQuery.Type
 
 export const ListTasks = Schema.Struct({
   ...pageFields,
-  status: Schema.optionalKey(TaskStatus),
-  waiting_for: Schema.optionalKey(WaitingFor).annotateKey({
-    description: "What pending tasks wait for; `signal`: paused ones that wait for a signal."
+  ...taskFilterFields,
+  sort: Schema.optionalKey(Schema.Literals(["created", "completed", "priority"])).annotateKey({
+    description:
+      "`created` when absent. `completed` needs `status` among failed, timeout and cancelled; `priority` needs `agent` and one `status`, queued or running."
   }),
-  awaits: Schema.optionalKey(SignalName).annotateKey({
-    description: "Tasks that are paused until the signal of this name comes, e.g. `approval`."
-  }),
-  type: Schema.optionalKey(TaskType),
-  agent: Schema.optionalKey(AgentRef),
-  label: Schema.optionalKey(
-    Schema.String.check(Schema.isPattern(/^[^=]{1,255}=.{0,255}$/u, { expected: "key=value" }))
-  ).annotateKey({ description: "`key=value`, exact." }),
-  parent: Schema.optionalKey(TaskId),
-  graph: Schema.optionalKey(GraphId),
-  created_after: Schema.optionalKey(Timestamp),
-  created_before: Schema.optionalKey(Timestamp)
+  order: Schema.optionalKey(Schema.Literals(["desc", "asc"])).annotateKey({
+    description: "`desc` when absent: newest first, or most urgent first."
+  })
 })
 export type ListTasks = typeof ListTasks.Type
 

@@ -67,11 +67,8 @@ export const servicePrefix = "datamcp.v1"
 export const serviceAll = `${servicePrefix}.>`
 
 /** Subject of a micro service endpoint; `*` stands for every namespace. */
-export const service = (
-  namespace: string,
-  group: "tasks" | "agents" | "schedules" | "webhooks" | "hooks",
-  verb: string
-) => `${servicePrefix}.${namespace}.${group}.${verb}`
+export const service = (namespace: string, group: string, verb: string) =>
+  `${servicePrefix}.${namespace}.${group}.${verb}`
 
 /** The namespace a request was sent to, or undefined when the subject is malformed. */
 export const parseServiceNamespace = (subject: string): string | undefined => {

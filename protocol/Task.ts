@@ -77,6 +77,9 @@ export const TaskConfiguration = Schema.Struct({
   retry: Schema.optionalKey(RetryPolicy),
   delivery: Schema.optionalKey(Schema.Literals(["at_least_once", "at_most_once"])).annotateKey({
     description: "`at_most_once`: an attempt whose end is unknown ends the task as failed with code `unknown_outcome`."
+  }),
+  result_ttl_ms: Schema.optionalKey(millis(1_000, Limits.resultTtlMillisMax)).annotateKey({
+    description: "How long the result is kept after the task completed; as long as the task when absent."
   })
 }).annotate({ identifier: "TaskConfiguration" })
 export type TaskConfiguration = typeof TaskConfiguration.Type
@@ -184,7 +187,10 @@ export const TaskResult = Schema.Struct({
   execution_time_ms: Schema.optionalKey(Schema.Finite).annotateKey({
     description: "Duration of the last attempt, on the node's monotonic clock."
   }),
-  usage: Schema.optionalKey(Schema.Json)
+  usage: Schema.optionalKey(Schema.Json),
+  expired_at: Schema.optionalKey(Timestamp).annotateKey({
+    description: "When the result was cleared, because its `result_ttl_ms` was over."
+  })
 }).annotate({ identifier: "TaskResult" })
 export type TaskResult = typeof TaskResult.Type
 

@@ -17,6 +17,7 @@ import { agents } from "./cli/agents.ts"
 import { artifacts } from "./cli/artifacts.ts"
 import { CliEnvironment } from "./cli/CliEnvironment.ts"
 import { CliFailure, usage } from "./cli/CliFailure.ts"
+import { deadLetters, operations, retention } from "./cli/control.ts"
 import { doctor } from "./cli/doctor.ts"
 import { Json, Key, Url } from "./cli/flags.ts"
 import { graphs } from "./cli/graphs.ts"
@@ -42,8 +43,8 @@ const datamcp = Command.make("datamcp").pipe(
       "  3 no server, or no valid key; 130 stopped by Ctrl-C."
   ),
   Command.withSubcommands([
-    { group: "Platform", commands: [up, serve, migrate, status, doctor, keys] },
-    { group: "Work", commands: [agents, tasks, graphs, schedules, artifacts] },
+    { group: "Platform", commands: [up, serve, migrate, status, doctor, keys, retention] },
+    { group: "Work", commands: [agents, tasks, graphs, schedules, artifacts, deadLetters, operations] },
     { group: "Outside", commands: [webhooks, hooks] }
   ]),
   Command.provide(Output.layer),

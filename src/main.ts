@@ -27,11 +27,15 @@ import { Agents } from "./app/Agents.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
 import { Hooks } from "./app/Hooks.ts"
+import * as OperationRunner from "./app/OperationRunner.ts"
 import * as Owners from "./app/Owners.ts"
+import { Retention } from "./app/Retention.ts"
+import * as RetentionSweep from "./app/RetentionSweep.ts"
 import { Schedules } from "./app/Schedules.ts"
 import { Signals } from "./app/Signals.ts"
 import { Startup } from "./app/Startup.ts"
 import { System } from "./app/System.ts"
+import { TaskControl } from "./app/TaskControl.ts"
 import { TaskStreams } from "./app/TaskStreams.ts"
 import { Tasks } from "./app/Tasks.ts"
 import { Webhooks } from "./app/Webhooks.ts"
@@ -47,14 +51,18 @@ import { AgentRegistry } from "./ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "./ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "./ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
+import { AttemptReader } from "./ledger/AttemptReader.ts"
 import { HookStore } from "./ledger/HookStore.ts"
 import * as Migrations from "./ledger/Migrations.ts"
+import { OperationStore } from "./ledger/OperationStore.ts"
 import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
+import { RetentionStore } from "./ledger/RetentionStore.ts"
 import { ScheduleRegistry } from "./ledger/ScheduleRegistry.ts"
 import * as ScheduleStorePostgres from "./ledger/ScheduleStorePostgres.ts"
 import { SignalReader } from "./ledger/SignalReader.ts"
 import { StreamReader } from "./ledger/StreamReader.ts"
+import { TaskCounter } from "./ledger/TaskCounter.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
 import { WebhookDeliveries } from "./ledger/WebhookDeliveries.ts"
 import { WebhookStore } from "./ledger/WebhookStore.ts"
@@ -195,6 +203,10 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     HookStore.layer,
     SignalReader.layer,
     StreamReader.layer,
+    TaskCounter.layer,
+    AttemptReader.layer,
+    OperationStore.layer,
+    RetentionStore.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
     UserBehaviours.layer(config.behaviours),
@@ -211,6 +223,8 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Hooks.layer.pipe(Layer.provideMerge(Tasks.layer)),
     Signals.layer,
     TaskStreams.layer,
+    TaskControl.layer,
+    Retention.layer,
     Agents.layer,
     ApiKeys.layer,
     Artifacts.layer,
@@ -218,6 +232,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     System.layer,
     Webhooks.layer
   ).pipe(Layer.provideMerge(outside))
+  const upkeep = Layer.mergeAll(OperationRunner.layer, RetentionSweep.layer)
   const doors = Layer.mergeAll(
     HttpServer.layer({ host: config.host, port: config.port }),
     NatsService.layer({
@@ -236,7 +251,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     )
   )
   return doors.pipe(
-    Layer.provideMerge(cases),
+    Layer.provideMerge(Layer.mergeAll(cases, upkeep)),
     Layer.provideMerge(actors),
     Layer.provideMerge(stores),
     Layer.provideMerge(transport),

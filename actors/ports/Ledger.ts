@@ -7,7 +7,7 @@
  */
 import { Context, type Duration, type Effect, type Queue, Schema } from "effect"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
-import type { AgentId, GraphId, Namespace, TaskId, TaskType } from "../../protocol/Ids.ts"
+import type { AgentId, GraphId, Namespace, OperationId, TaskId, TaskType } from "../../protocol/Ids.ts"
 import type { Dependency, TaskError, TaskPriority, TaskProgress, TaskStatus, WaitingFor } from "../../protocol/Task.ts"
 import type { SignalLedger } from "./SignalLedger.ts"
 import type { StreamLedger } from "./StreamLedger.ts"
@@ -152,6 +152,32 @@ export interface TakenOver {
   readonly failed: number
 }
 
+/** What is done to tasks from outside, one or many. */
+export type Control =
+  | { readonly _tag: "Cancel"; readonly reason: string | undefined }
+  /** To another lane, or another agent: tasks that wait. */
+  | { readonly _tag: "Move"; readonly priority: TaskPriority | undefined; readonly agentId: AgentId | undefined }
+  /** Ended ones that no living task depends on; `keepKeyed`: not while their idempotency key is remembered. */
+  | { readonly _tag: "Delete"; readonly keepKeyed: boolean }
+  /** Ended ones that did not complete: somebody has dealt with them. */
+  | { readonly _tag: "Acknowledge"; readonly note: string | undefined }
+  /** Nothing is done here: a step only records what was done elsewhere. */
+  | { readonly _tag: "Record" }
+
+/** One step of an operation on many tasks, recorded with what it does. */
+export interface OperationStep {
+  readonly operation: OperationId
+  /** Where the operation must stand; otherwise this step was taken before, and nothing happens. */
+  readonly from: string
+  /** Where it stands then; undefined: it has ended. */
+  readonly next: string | undefined
+  readonly matched: number
+  /** Done elsewhere, beside what this step does. */
+  readonly done: number
+  readonly failed: number
+  readonly errors: ReadonlyArray<{ readonly task_id: TaskId; readonly detail: string }>
+}
+
 export class Ledger extends Context.Service<
   Ledger,
   {
@@ -212,6 +238,29 @@ export class Ledger extends Context.Service<
       ids: ReadonlyArray<TaskId>,
       by: { readonly actor: string; readonly reason: string | undefined }
     ) => Effect.Effect<ReadonlyArray<{ readonly id: TaskId; readonly ranOn: AgentId | undefined }>, LedgerUnavailable>
+    /**
+     * Does one thing to tasks of a namespace, in one transaction, with `step` as a step of an operation. Tasks in another
+     * state than it needs are left alone. Returns those that were changed, and the agents of those that ran.
+     */
+    readonly control: (
+      namespace: Namespace,
+      ids: ReadonlyArray<TaskId>,
+      control: Control,
+      by: { readonly actor: string; readonly step?: OperationStep }
+    ) => Effect.Effect<
+      {
+        readonly done: ReadonlyArray<TaskId>
+        readonly ran: ReadonlyArray<{ readonly id: TaskId; readonly agentId: AgentId }>
+      },
+      LedgerUnavailable
+    >
+    /** Of these ended tasks, those that `Delete` would delete, with the bytes of their payload and result. */
+    readonly deletable: (
+      namespace: Namespace,
+      ids: ReadonlyArray<TaskId>
+    ) => Effect.Effect<ReadonlyArray<{ readonly id: TaskId; readonly bytes: number }>, LedgerUnavailable>
+    /** Clears results whose time to live is over. Returns how many. */
+    readonly expireResults: (limit: number) => Effect.Effect<number, LedgerUnavailable>
     /** Takes an instance over: epoch + 1, and what ran under the old one goes back to the queue. */
     readonly takeOver: (instance: {
       readonly agentId: AgentId

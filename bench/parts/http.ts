@@ -22,9 +22,11 @@ import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Hooks } from "../../src/app/Hooks.ts"
+import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { Signals } from "../../src/app/Signals.ts"
 import { System } from "../../src/app/System.ts"
+import { TaskControl } from "../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { Webhooks } from "../../src/app/Webhooks.ts"
@@ -74,6 +76,8 @@ const principal = Principal.of({
 const stubs = Layer.mergeAll(
   Layer.mock(Tasks)({ submit: () => Effect.succeed(accepted), get: () => Effect.succeed(task) }),
   Layer.mock(ApiKeys)({ authenticate: (_: Redacted.Redacted) => Effect.succeed(principal) }),
+  Layer.mock(TaskControl)({}),
+  Layer.mock(Retention)({}),
   Layer.mock(Agents)({}),
   Layer.mock(Signals)({}),
   Layer.mock(TaskStreams)({}),

@@ -3,6 +3,7 @@ import { accepts } from "./accepts.ts"
 import { agents } from "./agents.ts"
 import type { Scenario } from "./Bench.ts"
 import { backlog } from "./backlog.ts"
+import { finding } from "./finding.ts"
 import { graphs } from "./graphs.ts"
 import { idle } from "./idle.ts"
 import { memory } from "./memory.ts"
@@ -19,6 +20,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   nodes,
   idle,
   memory,
+  finding,
   backlog
 ]
 

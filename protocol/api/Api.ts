@@ -10,6 +10,7 @@ import { InvalidInput } from "../Problem.ts"
 import { AgentsApi } from "./AgentsApi.ts"
 import { ApiKeysApi } from "./ApiKeysApi.ts"
 import { ArtifactsApi } from "./ArtifactsApi.ts"
+import { ControlApi, RetentionApi } from "./ControlApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
 import { HookCallsApi, HooksApi } from "./HooksApi.ts"
 import { refineOpenApi } from "./OpenApiDocument.ts"
@@ -33,11 +34,13 @@ export class Api extends HttpApi.make("datamcp")
     TasksApi,
     SignalsApi,
     StreamsApi,
+    ControlApi,
     GraphsApi,
     AgentsApi,
     ArtifactsApi,
     SchedulesApi,
     ApiKeysApi,
+    RetentionApi,
     SystemApi,
     HealthApi
   )

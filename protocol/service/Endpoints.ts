@@ -6,11 +6,22 @@
  */
 import { Schema } from "effect"
 import { Agent, AgentMetrics, CreateAgent, ScaleAgent, UpdateAgent } from "../Agent.ts"
+import { AttemptList, ListDeadLetters, ReplayDeadLetters } from "../api/ControlApi.ts"
 import { BatchOutcome, EventPage } from "../api/TasksApi.ts"
 import { InternalError, MalformedRequest, RouteNotFound } from "../api/TransportProblem.ts"
 import { ChunkPage, StreamList } from "../Chunk.ts"
 import { CreatedHook, CreateHook, Hook, RotateHook, UpdateHook } from "../Hook.ts"
-import { AgentRef, DeliveryId, HookId, ScheduleRef, SignalName, StreamName, TaskId, WebhookId } from "../Ids.ts"
+import {
+  AgentRef,
+  DeliveryId,
+  HookId,
+  OperationId,
+  ScheduleRef,
+  SignalName,
+  StreamName,
+  TaskId,
+  WebhookId
+} from "../Ids.ts"
 import * as Limits from "../Limits.ts"
 import { Page } from "../Page.ts"
 import {
@@ -21,6 +32,7 @@ import {
   HookNotFound,
   IdempotencyMismatch,
   InvalidInput,
+  OperationNotFound,
   Overloaded,
   ScheduleNotFound,
   TaskNotFound,
@@ -30,6 +42,7 @@ import {
   WebhookNotFound
 } from "../Problem.ts"
 import { ListAgents, ListSchedules, ListTasks, PageQuery } from "../Query.ts"
+import { Retention, SetRetention } from "../Retention.ts"
 import {
   CreateSchedule,
   DueTimes,
@@ -41,8 +54,20 @@ import {
   UpdateSchedule
 } from "../Schedule.ts"
 import { PauseTask, SignalReceipt, TaskSignals } from "../Signal.ts"
-import type * as Subjects from "../Subjects.ts"
 import { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask, Task } from "../Task.ts"
+import {
+  AcknowledgeTask,
+  ActOnTasks,
+  CountTasks,
+  DeadLetter,
+  DeletedTask,
+  DryRun,
+  Operation,
+  PrioritiseTask,
+  ReplayTask,
+  RerouteTask,
+  TaskCounts
+} from "../TaskAction.ts"
 import {
   CreatedWebhook,
   CreateWebhook,
@@ -79,6 +104,7 @@ export type ServiceProblem =
   | WebhookNotFound
   | DeliveryNotFound
   | HookNotFound
+  | OperationNotFound
   | Conflict
   | IdempotencyMismatch
 
@@ -90,12 +116,14 @@ type ProblemClass =
   | typeof WebhookNotFound
   | typeof DeliveryNotFound
   | typeof HookNotFound
+  | typeof OperationNotFound
   | typeof Conflict
   | typeof IdempotencyMismatch
 
-type Group = Parameters<typeof Subjects.service>[1]
-
 type Decodable = Schema.ConstraintDecoder<unknown>
+
+/** First token of an endpoint's name. */
+type Group = "tasks" | "agents" | "schedules" | "webhooks" | "hooks" | "operations" | "dead_letters" | "retention"
 
 interface Definition<Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top> {
   readonly group: Group
@@ -288,6 +316,97 @@ export const endpoints = {
     request: Schema.Struct(ofTask).annotate({ identifier: "ListStreams" }),
     answer: StreamList,
     problems: [TaskNotFound]
+  }),
+  "tasks.counts": endpoint("tasks", "counts", {
+    summary: "Tasks by status; with `by`: `agent` also for each agent.",
+    request: CountTasks.annotate({ identifier: "CountTasks" }),
+    answer: TaskCounts,
+    problems: [AgentNotFound]
+  }),
+  "tasks.attempts": endpoint("tasks", "attempts", {
+    summary: "Attempts of a task with error, duration and node.",
+    request: Schema.Struct(ofTask).annotate({ identifier: "ListAttempts" }),
+    answer: AttemptList,
+    problems: [TaskNotFound]
+  }),
+  "tasks.actions": endpoint("tasks", "actions", {
+    summary: "Do one thing to every task that a filter finds, in the background; with `dry_run` only count them.",
+    request: ActOnTasks,
+    answer: Schema.Union([Operation, DryRun]).annotate({ identifier: "OperationOrDryRun" })
+  }),
+  "tasks.priority": endpoint("tasks", "priority", {
+    summary: "Move a waiting task to another lane.",
+    request: Schema.Struct({ ...ofTask, ...PrioritiseTask.fields }).annotate({ identifier: "PrioritiseTaskById" }),
+    answer: Task,
+    problems: [TaskNotFound, Conflict]
+  }),
+  "tasks.reroute": endpoint("tasks", "reroute", {
+    summary: "Give a waiting task to another agent.",
+    request: Schema.Struct({ ...ofTask, ...RerouteTask.fields }).annotate({ identifier: "RerouteTaskById" }),
+    answer: Task,
+    problems: [TaskNotFound, Conflict]
+  }),
+  "tasks.delete": endpoint("tasks", "delete", {
+    summary: "Delete a task that has ended, with its events.",
+    request: Schema.Struct(ofTask).annotate({ identifier: "DeleteTask" }),
+    answer: DeletedTask,
+    problems: [TaskNotFound, Conflict]
+  }),
+  "operations.get": endpoint("operations", "get", {
+    summary: "How far an action on many tasks is.",
+    request: Schema.Struct({ id: OperationId }).annotate({ identifier: "GetOperation" }),
+    answer: Operation,
+    problems: [OperationNotFound]
+  }),
+  "operations.cancel": endpoint("operations", "cancel", {
+    summary: "Stop an operation; what it has done stays done.",
+    request: Schema.Struct({ id: OperationId }).annotate({ identifier: "CancelOperation" }),
+    answer: Operation,
+    problems: [OperationNotFound, Conflict]
+  }),
+  "dead_letters.list": endpoint("dead_letters", "list", {
+    summary: "Tasks that failed or timed out and that nobody has dealt with, with their attempts.",
+    request: ListDeadLetters.annotate({ identifier: "ListDeadLetters" }),
+    answer: Page(DeadLetter).annotate({ identifier: "DeadLetterPage" })
+  }),
+  "dead_letters.get": endpoint("dead_letters", "get", {
+    summary: "A task that failed or timed out, and what was done about it.",
+    request: Schema.Struct(ofTask).annotate({ identifier: "GetDeadLetter" }),
+    answer: DeadLetter,
+    problems: [TaskNotFound]
+  }),
+  "dead_letters.acknowledge": endpoint("dead_letters", "acknowledge", {
+    summary: "Mark a dead letter as dealt with.",
+    request: Schema.Struct({ ...ofTask, ...AcknowledgeTask.fields }).annotate({ identifier: "AcknowledgeById" }),
+    answer: DeadLetter,
+    problems: [TaskNotFound]
+  }),
+  "dead_letters.replay": endpoint("dead_letters", "replay", {
+    summary: "Start a dead letter anew, as it is or with another payload, configuration or agent.",
+    request: Schema.Struct({ ...ofTask, ...ReplayTask.fields }).annotate({ identifier: "ReplayById" }),
+    answer: AcceptedTask,
+    problems: [TaskNotFound, Conflict, IdempotencyMismatch]
+  }),
+  "dead_letters.replay_many": endpoint("dead_letters", "replay_many", {
+    summary: "Start every dead letter that the filter finds anew, in the background.",
+    request: ReplayDeadLetters,
+    answer: Operation
+  }),
+  "retention.get": endpoint("retention", "get", {
+    summary: "After how long ended tasks are deleted, and what was.",
+    request: Schema.Struct({}).annotate({ identifier: "GetRetention" }),
+    answer: Retention
+  }),
+  "retention.set": endpoint("retention", "set", {
+    summary: "Set the rules; the first that fits an ended task decides. With `if_version` only over that version.",
+    request: Schema.Struct({
+      ...SetRetention.fields,
+      if_version: Schema.optionalKey(
+        Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
+      )
+    }).annotate({ identifier: "SetRetentionRules" }),
+    answer: Retention,
+    problems: [Conflict]
   }),
   "agents.create": endpoint("agents", "create", {
     summary: "Define an agent.",

@@ -19,11 +19,12 @@ begin
     )
   ), inserted as (
     insert into tasks (id, namespace, name, type, description, agent_id, status, waiting_for, lane, max_attempts,
-      at_most_once, payload, configuration, labels, metadata, retry_of, run_at, deadline, actor, trace, queued_at)
+      at_most_once, payload, configuration, labels, metadata, retry_of, run_at, deadline, actor, trace, queued_at,
+      result_ttl_ms)
     select id, namespace, name, type, description, agent_id,
       case when waits is null then 'queued'::task_status else 'pending' end, waits, lane, max_attempts,
       coalesce(at_most_once, false), payload, configuration, labels, metadata, retry_of, run_at, deadline, actor, trace,
-      case when waits is null then now() end
+      case when waits is null then now() end, (configuration ->> 'result_ttl_ms')::bigint
     from batch
     on conflict (id) do nothing
     returning tasks.id, tasks.namespace, tasks.status, tasks.waiting_for, tasks.actor, tasks.trace
@@ -152,12 +153,12 @@ begin
   ), inserted as (
     insert into tasks (id, namespace, name, type, description, agent_id, status, waiting_for, lane, max_attempts,
       at_most_once, dependencies_open, has_dependents, payload, configuration, labels, metadata, parent_id, graph_id,
-      graph_key, retry_of, run_at, deadline, actor, trace, queued_at)
+      graph_key, retry_of, run_at, deadline, actor, trace, queued_at, result_ttl_ms)
     select id, namespace, name, type, description, agent_id,
       case when waits is null then 'queued'::task_status else 'pending' end, waits, lane, max_attempts,
       coalesce(at_most_once, false), coalesce(open, 0), coalesce(dependents, false), payload, configuration, labels,
       metadata, parent_id, graph_id, graph_key, retry_of, run_at, deadline, actor, trace,
-      case when waits is null then now() end
+      case when waits is null then now() end, (configuration ->> 'result_ttl_ms')::bigint
     from batch
     on conflict (id) do nothing
     returning tasks.id, tasks.namespace, tasks.waiting_for, tasks.actor, tasks.trace

@@ -5,15 +5,13 @@
  * Each method checks the principal's permission first and then sees its namespace only. Input is decoded already;
  * what still can be wrong with it is refused with `InvalidInput` naming the field.
  */
-import { Context, DateTime, type Duration, Effect, Layer, Result, type Schema, Stream } from "effect"
-import { AgentStore } from "../../actors/ports/AgentStore.ts"
+import { Context, type Duration, Effect, Layer, Result, type Schema, Stream } from "effect"
 import { Bus } from "../../actors/ports/Bus.ts"
 import { Ledger } from "../../actors/ports/Ledger.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import type { Event } from "../../protocol/Event.ts"
 import type { GraphId, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import { noMoment, utcMoment } from "../../protocol/Moment.ts"
 import type { Page } from "../../protocol/Page.ts"
 import type { Principal } from "../../protocol/Permission.ts"
 import {
@@ -33,18 +31,19 @@ import {
   type AcceptedGraph,
   type AcceptedTask,
   type Graph,
-  isTerminal,
   type SubmitGraph,
   type SubmitTask,
   type Task
 } from "../../protocol/Task.ts"
+import { missingFor } from "../ledger/TaskFilter.ts"
 import { TaskReader } from "../ledger/TaskReader.ts"
 import { authorize } from "./authorize.ts"
 import { EventFeed } from "./EventFeed.ts"
 import * as OpenStreams from "./OpenStreams.ts"
 import { orUnavailable, unavailable } from "./outage.ts"
+import { Replays } from "./Replays.ts"
 import { decodeItems, merged, outcomesOf, refuseAll } from "./TaskBatch.ts"
-import { retryCommand } from "./TaskRetry.ts"
+import { checkedFilter } from "./TaskFilters.ts"
 import { TaskWatch } from "./TaskWatch.ts"
 
 export class Tasks extends Context.Service<
@@ -108,7 +107,7 @@ export class Tasks extends Context.Service<
       const scheduler = yield* Scheduler
       const ledger = yield* Ledger
       const bus = yield* Bus
-      const agents = yield* AgentStore
+      const replays = yield* Replays
       const openStream = yield* OpenStreams.make
 
       // The hottest two of all; `Effect.fn` would build a stack trace for each call.
@@ -151,15 +150,10 @@ export class Tasks extends Context.Service<
 
       const list: Tasks["Service"]["list"] = Effect.fn("Tasks.list")(function* (query) {
         const { namespace } = yield* authorize("task:read")
-        if (query.label?.includes("\0") === true) return yield* invalidField("label", "must not contain U+0000")
-        const { created_after, created_before, ...others } = query
-        const after = created_after === undefined ? undefined : yield* momentOf("created_after", created_after)
-        const before = created_before === undefined ? undefined : yield* momentOf("created_before", created_before)
-        return yield* reader.list(namespace, {
-          ...others,
-          ...(after !== undefined && { created_after: after }),
-          ...(before !== undefined && { created_before: before })
-        })
+        const checked = yield* checkedFilter(query)
+        const missing = missingFor(checked.sort, checked)
+        if (missing !== undefined) return yield* invalidField("sort", missing)
+        return yield* reader.list(namespace, checked)
       }, orUnavailable)
 
       const events: Tasks["Service"]["events"] = Effect.fn("Tasks.events")(function* (id, options) {
@@ -203,15 +197,9 @@ export class Tasks extends Context.Service<
       }, orUnavailable)
 
       const retry: Tasks["Service"]["retry"] = Effect.fn("Tasks.retry")(function* (id) {
-        const { namespace } = yield* authorize("task:retry")
-        const task = (yield* reader.get(namespace, id)) ?? (yield* taskNotFound(id))
-        if (!isTerminal(task.status)) return yield* notRetried(task, "has not ended; cancel it first")
-        if (task.status === "completed") return yield* notRetried(task, "completed; submit it again to repeat it")
-        const open = yield* reader.openDependencies(namespace, id)
-        const agent = task.agent_id === null ? undefined : yield* agents.byId(task.agent_id)
-        const at = DateTime.formatIso(yield* DateTime.now)
-        return yield* scheduler.submitOne(retryCommand(task, { at, open, agent }), id)
-      }, orUnavailable)
+        yield* authorize("task:retry")
+        return yield* replays.replay(id, {})
+      })
 
       return Tasks.of({
         submit,
@@ -231,12 +219,10 @@ export class Tasks extends Context.Service<
   )
 
   /** On the ports of the actors, Postgres and the bus. */
-  static readonly layer = Tasks.layerNoDeps.pipe(Layer.provide(TaskWatch.layer), Layer.provide(EventFeed.layer))
-}
-
-const momentOf = (field: string, text: string) => {
-  const moment = utcMoment(text)
-  return moment === undefined ? Effect.fail(invalidField(field, noMoment)) : Effect.succeed(moment)
+  static readonly layer = Tasks.layerNoDeps.pipe(
+    Layer.provide([TaskWatch.layer, Replays.layer]),
+    Layer.provide(EventFeed.layer)
+  )
 }
 
 const taskNotFound = (id: TaskId) =>
@@ -247,9 +233,6 @@ const graphNotFound = (id: GraphId) =>
 
 const alreadyEnded = (task: Task) =>
   Effect.fail(new Conflict({ detail: `Task ${task.id} has ended as ${task.status}.`, ...inState(task) }))
-
-const notRetried = (task: Task, why: string) =>
-  Effect.fail(new Conflict({ detail: `Task ${task.id} ${why}.`, ...inState(task) }))
 
 const inState = (task: Task) => ({ reason: "state", current_version: task.version }) as const
 

@@ -1,14 +1,15 @@
 /**
- * `datamcp tasks`: submit, get, list, watch, cancel, retry; what talks to running ones stands in `signals.ts` and `logs.ts`.
+ * `datamcp tasks`: submit, get, list, watch, cancel, retry; what changes many stands in `control.ts`, what talks to
+ * running ones in `signals.ts` and `logs.ts`.
  */
 import { Duration, Effect, Option, Record } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { ListTasks } from "../../protocol/Query.ts"
-import { TaskStatus, WaitingFor } from "../../protocol/Task.ts"
 import { awaitAndShow, failUnlessCompleted, untilTaskEnds } from "./Await.ts"
 import { Client } from "./Client.ts"
+import { actions, attempts, counts, prioritise, remove, reroute } from "./control.ts"
 import { decodeCommand, millisFlag } from "./input.ts"
 import { logs } from "./logs.ts"
 import { Output } from "./Output.ts"
@@ -16,6 +17,7 @@ import { pageFlags, showPage } from "./page.ts"
 import { approve, pause, reject, resume, signal, signals } from "./signals.ts"
 import { acceptedLine, submit, wait } from "./submitTask.ts"
 import * as TaskView from "./TaskView.ts"
+import { filterFlags, filterFrom } from "./taskFilter.ts"
 
 const id = Argument.String("id").pipe(Argument.withSchema(TaskId), Argument.withDescription("Id of the task"))
 
@@ -42,35 +44,18 @@ const filter = (name: string, description: string) =>
 const list = Command.make(
   "list",
   {
-    status: Flag.Literals("status", TaskStatus.literals).pipe(Flag.withDescription("In this state"), Flag.optional),
-    type: filter("type", "Of this type"),
-    agent: filter("agent", "Of this agent, by name or id"),
-    label: filter("label", "With this label: key=value"),
-    waitingFor: Flag.Literals("waiting-for", WaitingFor.literals).pipe(
-      Flag.withDescription("Waiting for this; signal: paused until one comes"),
+    ...filterFlags,
+    sort: Flag.Literals("sort", ["created", "completed", "priority"]).pipe(
+      Flag.withDescription("created if not given; the others need a filter that has an index"),
       Flag.optional
     ),
-    awaits: filter("awaits", "Paused until the signal of this name comes, e.g. approval"),
-    parent: filter("parent", "Belonging to the task with this id"),
-    graph: filter("graph", "Of the graph with this id"),
-    createdAfter: filter("created-after", "RFC 3339"),
-    createdBefore: filter("created-before", "RFC 3339"),
+    order: Flag.Literals("order", ["desc", "asc"]).pipe(Flag.withDescription("desc if not given"), Flag.optional),
     ...pageFlags
   },
   Effect.fn("tasks.list")(function* (given) {
     const client = yield* Client
     const output = yield* Output
-    const { createdAfter, createdBefore, waitingFor, ...rest } = given
-    const query = yield* decodeCommand(
-      ListTasks,
-      Record.getSomes<string, unknown>({
-        ...rest,
-        waiting_for: waitingFor,
-        created_after: createdAfter,
-        created_before: createdBefore
-      }),
-      "The filter"
-    )
+    const query = yield* decodeCommand(ListTasks, filterFrom(given), "The filter")
     yield* output.answer(yield* client.tasks.list({ query }), showPage("tasks", TaskView.list))
   })
 ).pipe(Command.provide(Client.layer), Command.withAlias("ls"), Command.withDescription("List tasks, newest first"))
@@ -125,7 +110,9 @@ export const tasks = Command.make("tasks").pipe(
     submit,
     get,
     list,
+    counts,
     watch,
+    attempts,
     logs,
     signal,
     signals,
@@ -134,6 +121,10 @@ export const tasks = Command.make("tasks").pipe(
     pause,
     resume,
     cancel,
-    retry
+    retry,
+    prioritise,
+    reroute,
+    remove,
+    actions
   ])
 )

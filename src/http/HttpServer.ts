@@ -20,6 +20,7 @@ import * as ApiKeyRoutes from "./ApiKeyRoutes.ts"
 import * as ArtifactRoutes from "./ArtifactRoutes.ts"
 import * as AuthenticationLive from "./AuthenticationLive.ts"
 import { securityHeaders } from "./answerHeaders.ts"
+import * as ControlRoutes from "./ControlRoutes.ts"
 import { Draining } from "./Draining.ts"
 import type { Exchange } from "./Exchange.ts"
 import { failureAnswer } from "./FailureAnswer.ts"
@@ -90,6 +91,8 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     TaskRoutes.layer,
     SignalRoutes.layer,
     StreamRoutes.layer,
+    ControlRoutes.controlLayer,
+    ControlRoutes.retentionLayer,
     GraphRoutes.layer,
     AgentRoutes.layer,
     ArtifactRoutes.layer,

@@ -5,7 +5,7 @@
  * secret and grants nothing: every query names its namespace anyway.
  */
 import { hash } from "node:crypto"
-import { Result } from "effect"
+import { Result, type Schema } from "effect"
 import { Base64Url } from "effect/encoding"
 import { type InvalidInput, invalidField } from "../../protocol/Problem.ts"
 
@@ -13,7 +13,7 @@ import { type InvalidInput, invalidField } from "../../protocol/Problem.ts"
 export interface CursorScope {
   readonly list: string
   readonly namespace: string
-  readonly filters: { readonly [name: string]: string | undefined }
+  readonly filters: { readonly [name: string]: Schema.Json | undefined }
 }
 
 /** Bytes of the scope's digest that a cursor carries. Against mistakes, not against forgery. */

@@ -10,6 +10,7 @@ import * as Metrics from "../../protocol/Metrics.ts"
 import * as Accepting from "./Accepting.ts"
 import * as Claiming from "./Claiming.ts"
 import * as Committing from "./Committing.ts"
+import * as Controlling from "./Controlling.ts"
 import { ledger } from "./LedgerFunctions.ts"
 import * as Settling from "./Settling.ts"
 import * as Signalling from "./Signalling.ts"
@@ -25,6 +26,7 @@ const make = (node: NodeName) =>
     const { progress, settle } = yield* Settling.make(committing)
     const signals = yield* Signalling.make(committing)
     const streams = yield* Streaming.make(committing)
+    const controlling = Controlling.make(committing)
 
     const cancel = Effect.fnUntraced(function* (
       namespace: Namespace,
@@ -125,7 +127,8 @@ const make = (node: NodeName) =>
          ) select count(*)::int as count from gone`,
         [limit]
       )
-      return (folded[0]?.count ?? 0) + (forgotten[0]?.count ?? 0)
+      const deletions = yield* controlling.foldDeletions(limit)
+      return (folded[0]?.count ?? 0) + (forgotten[0]?.count ?? 0) + deletions
     })
     return Ledger.of({
       ready,
@@ -136,6 +139,9 @@ const make = (node: NodeName) =>
       claim,
       settle,
       progress,
+      control: controlling.control,
+      deletable: controlling.deletable,
+      expireResults: controlling.expireResults,
       cancel,
       takeOver,
       queueDue,

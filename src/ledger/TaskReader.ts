@@ -4,18 +4,20 @@
  * Invariant: every query names the namespace, so a task of another one does not exist here. Every query is bounded: by
  * a key, by an index that fits, or by the rows it may look at. It must not change anything.
  */
-import { Context, Effect, Layer } from "effect"
+import { Context, Duration, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import type { Event } from "../../protocol/Event.ts"
-import type { AgentId, GraphId, GraphKey, Namespace, TaskId } from "../../protocol/Ids.ts"
+import type { AgentId, GraphId, GraphKey, Namespace, TaskId, TaskType } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import type { Page } from "../../protocol/Page.ts"
 import type { InvalidInput } from "../../protocol/Problem.ts"
 import type { ListTasks } from "../../protocol/Query.ts"
 import type { Dependency, Graph, Task, TaskStatus } from "../../protocol/Task.ts"
+import type { TaskFilter } from "../../protocol/TaskFilter.ts"
 import { decodeCursor, encodeCursor } from "./Cursor.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
-import { conditionsOf, cursorScope, looksAtEveryRow, statusTexts } from "./TaskFilter.ts"
+import { cursorScope, statusTexts } from "./TaskFilter.ts"
+import * as TaskScan from "./TaskScan.ts"
 import * as Views from "./TaskViews.ts"
 
 export const TaskReaderLimits = Context.Reference<{
@@ -23,10 +25,12 @@ export const TaskReaderLimits = Context.Reference<{
   readonly windowRows: number
   /** Such looks of one call; then its page ends short. */
   readonly windowsMax: number
+  /** Time after which no further look begins. */
+  readonly within: Duration.Duration
   /** Where counting stops, per status. */
   readonly countedMax: number
 }>("datamcp/ledger/TaskReaderLimits", {
-  defaultValue: () => ({ windowRows: 20_000, windowsMax: 10, countedMax: 10_000 })
+  defaultValue: () => ({ windowRows: 20_000, windowsMax: 10, within: Duration.seconds(1), countedMax: 10_000 })
 })
 
 /** What decides whether somebody still has to wait for a task. */
@@ -37,6 +41,14 @@ export interface TaskHead {
   readonly graph_id: GraphId | null
 }
 
+/** As much of a task as an action on many needs. */
+export interface FoundTask {
+  readonly id: TaskId
+  readonly type: TaskType
+  /** Number of its events. */
+  readonly version: number
+}
+
 export class TaskReader extends Context.Service<
   TaskReader,
   {
@@ -44,13 +56,25 @@ export class TaskReader extends Context.Service<
     /** The same without payload, result and labels: cheap enough to ask often. */
     readonly head: (namespace: Namespace, id: TaskId) => Effect.Effect<TaskHead | undefined, StoreUnavailable>
     /**
-     * Newest first, without payload and result. A call looks at a bounded number of rows: a page may be short, even
+     * In the order asked for, without payload and result. A call looks at a bounded number of rows: a page may be short, even
      * empty, while its cursor goes on.
      */
     readonly list: (
       namespace: Namespace,
       query: ListTasks
     ) => Effect.Effect<Page<Task>, InvalidInput | StoreUnavailable>
+    /**
+     * Tasks that a filter means, from new to old, of those older than the id `below`. Looks at a bounded number of rows:
+     * `next` says where to go on, and is absent at the end.
+     */
+    readonly matching: (
+      namespace: Namespace,
+      filter: TaskFilter,
+      options: { readonly below: string; readonly limit: number }
+    ) => Effect.Effect<
+      { readonly tasks: ReadonlyArray<FoundTask>; readonly next: string | undefined },
+      StoreUnavailable
+    >
     /** Events with a number above `after`, oldest first. None for a task that does not exist. */
     readonly events: (
       namespace: Namespace,
@@ -82,9 +106,8 @@ export class TaskReader extends Context.Service<
     TaskReader,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
-      const { countedMax, windowRows, windowsMax } = yield* TaskReaderLimits
+      const { countedMax, windowRows, windowsMax, within } = yield* TaskReaderLimits
       const taskColumns = sql.literal(Views.taskColumns)
-      const listColumns = sql.literal(Views.listColumns)
 
       const get = Effect.fn("TaskReader.get")((namespace: Namespace, id: TaskId) =>
         sql<Views.TaskRow>`select ${taskColumns} from tasks t where t.id = ${id} and t.namespace = ${namespace}`.pipe(
@@ -100,55 +123,36 @@ export class TaskReader extends Context.Service<
         )
       )
 
+      const { patternOf, scan } = yield* TaskScan.make({ windowRows, windowsMax, within })
+
       const list = Effect.fn("TaskReader.list")(function* (namespace: Namespace, query: ListTasks) {
         const scope = cursorScope(namespace, query)
-        const limit = query.limit ?? Limits.pageEntriesDefault
-        const where = sql.and(conditionsOf(sql, namespace, query))
-        let below =
-          query.cursor === undefined
-            ? undefined
-            : yield* Effect.fromResult(decodeCursor(scope, query.cursor, positionPattern))
-        const found: Array<Task> = []
-        for (let window = 0; window < windowsMax; window++) {
-          const floor = looksAtEveryRow(query) ? yield* floorBelow(namespace, below) : undefined
-          const rows = yield* between(where, floor, below, limit + 1 - found.length)
-          found.push(...rows.map(Views.taskOfRow))
-          const last = found[limit - 1]
-          if (last !== undefined && found.length > limit) {
-            return { data: found.slice(0, limit), next_cursor: encodeCursor(scope, last.id) }
-          }
-          if (floor === undefined) return { data: found, next_cursor: null }
-          below = floor
+        const { cursor, limit = Limits.pageEntriesDefault, order = "desc", sort, ...filter } = query
+        const from =
+          cursor === undefined ? undefined : yield* Effect.fromResult(decodeCursor(scope, cursor, patternOf(sort)))
+        // The most urgent lane is the first of its type.
+        const up = (order === "asc") !== (sort === "priority")
+        const { position, rows } = yield* scan<Views.TaskRow>(namespace, filter, {
+          ...{ columns: Views.listColumns, from, limit, up },
+          ...(sort !== undefined && { sort })
+        }).pipe(orUnavailable("TaskReader.list"))
+        return {
+          data: rows.map(Views.taskOfRow),
+          next_cursor: position === undefined ? null : encodeCursor(scope, position)
         }
-        return { data: found, next_cursor: below === undefined ? null : encodeCursor(scope, below) }
       })
 
-      const between = (
-        where: ReturnType<typeof sql.and>,
-        floor: string | undefined,
-        below: string | undefined,
-        limit: number
-      ) =>
-        sql<Views.TaskRow>`
-          select ${listColumns} from tasks t
-          where ${sql.and([
-            where,
-            ...(floor === undefined ? [] : [sql`t.id >= ${floor}`]),
-            ...(below === undefined ? [] : [sql`t.id < ${below}`])
-          ])}
-          order by t.id desc limit ${limit}
-        `.pipe(orUnavailable("TaskReader.list"))
-
-      /** The id that is `windowRows` tasks further down; undefined when there are fewer. */
-      const floorBelow = (namespace: Namespace, below: string | undefined) =>
-        sql<{ readonly id: string }>`
-          select id from tasks t
-          where t.namespace = ${namespace} ${below === undefined ? sql.literal("") : sql`and t.id < ${below}`}
-          order by t.id desc offset ${windowRows - 1} limit 1
-        `.pipe(
-          Effect.map(([row]) => row?.id),
-          orUnavailable("TaskReader.list")
-        )
+      const matching = Effect.fn("TaskReader.matching")(
+        (namespace: Namespace, filter: TaskFilter, options: { readonly below: string; readonly limit: number }) =>
+          Effect.map(
+            scan<FoundTask>(namespace, filter, {
+              columns: "t.id, t.type, t.version",
+              from: options.below,
+              limit: options.limit
+            }).pipe(orUnavailable("TaskReader.matching")),
+            ({ position, rows }) => ({ tasks: rows, next: position })
+          )
+      )
 
       const events = Effect.fn("TaskReader.events")(
         (namespace: Namespace, id: TaskId, options: { readonly after: number; readonly limit: number }) =>
@@ -236,12 +240,10 @@ export class TaskReader extends Context.Service<
         )
       })
 
-      return TaskReader.of({ get, head, list, events, graph, graphTasks, openDependencies, openOf, counts })
+      return TaskReader.of({ get, head, list, matching, events, graph, graphTasks, openDependencies, openOf, counts })
     })
   )
 }
-
-const positionPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/u
 
 const none: Record<TaskStatus, number> = {
   pending: 0,

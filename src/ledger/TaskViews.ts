@@ -29,6 +29,13 @@ export const taskColumns = `${summaryColumns}, t.result, t.payload is not null a
     from task_dependencies d where d.child_id = t.id
   ) as dependencies`
 
+/** A task as it is archived: what its view shows, under the same names. */
+export const archiveColumns = `${summaryColumns}, t.result, t.payload, (
+    select json_agg(json_build_object('task_id', d.parent_id, 'on', case when d.on_ended then 'ended' else 'completed' end,
+      'required', d.required) order by d.parent_id)
+    from task_dependencies d where d.child_id = t.id
+  ) as dependencies`
+
 type Absent = "description" | "payload" | "configuration" | "dependencies" | "labels" | "metadata"
 
 export interface TaskRow extends Omit<Task, Absent> {

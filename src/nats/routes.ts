@@ -13,6 +13,7 @@ import { withRemoteParent, withSpanFrom } from "../../protocol/TraceContext.ts"
 import { ApiKeys } from "../app/ApiKeys.ts"
 import { RequestTrace } from "../observability/RequestTrace.ts"
 import { agentHandlers } from "./agentHandlers.ts"
+import { controlHandlers } from "./controlHandlers.ts"
 import { EndpointCounter } from "./EndpointStats.ts"
 import type { Exchange } from "./Exchange.ts"
 import type { Call, Handlers } from "./Handlers.ts"
@@ -39,6 +40,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
   const handlers: Handlers = {
     ...(yield* taskHandlers),
     ...(yield* signalHandlers),
+    ...(yield* controlHandlers),
     ...(yield* agentHandlers),
     ...(yield* scheduleHandlers),
     ...(yield* webhookHandlers)

@@ -6,19 +6,40 @@ import { describe, expect, layer } from "@effect/vitest"
 import { Duration, Effect, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { UuidV7 } from "../../actors/UuidV7.ts"
-import { ApiKeyId, ArtifactId, GraphId, ScheduleId, ScheduleName, TaskId, type TaskType } from "../../protocol/Ids.ts"
+import {
+  ApiKeyId,
+  ArtifactId,
+  GraphId,
+  OperationId,
+  ScheduleId,
+  ScheduleName,
+  TaskId,
+  type TaskType
+} from "../../protocol/Ids.ts"
 import type { Page } from "../../protocol/Page.ts"
 import { type Permission, type Principal, permissions, type Role, rolePermissions } from "../../protocol/Permission.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { System } from "../../src/app/System.ts"
+import { TaskControl } from "../../src/app/TaskControl.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { admin, as, principal } from "./as.ts"
 import { layer as cases, echoAgent, submitGraph, submitTask } from "./Cases.ts"
 
-type Services = Tasks | Agents | ApiKeys | Artifacts | Schedules | System | UuidV7
+type Services =
+  | Tasks
+  | TaskControl
+  | Retention
+  | Agents
+  | ApiKeys
+  | Artifacts
+  | Schedules
+  | System
+  | UuidV7
+  | SqlClient.SqlClient
 type Attempt = Effect.Effect<unknown, { readonly _tag: string }, Principal | Services>
 
 /** Ids of one namespace's things. */
@@ -30,6 +51,8 @@ interface Things {
   readonly key: ApiKeyId
   readonly artifact: ArtifactId
   readonly schedule: ScheduleId
+  readonly dead: TaskId
+  readonly operation: OperationId
 }
 
 interface Method {
@@ -38,6 +61,14 @@ interface Method {
   readonly missing?: string
   readonly attempt: (on: Things) => Attempt
 }
+
+/** Ends an operation, so that its namespace may begin others. */
+const letGo = (begun: object) =>
+  Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) =>
+      sql`update operations set status = 'cancelled', ended_at = now() where id = ${"id" in begun ? String(begun.id) : null}::uuid`
+  ).pipe(Effect.orDie)
 
 const one = { name: "echo" as TaskType }
 
@@ -196,6 +227,67 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
       attempt: ({ schedule }) => Schedules.use((s) => s.runs(schedule, {}))
     }
   },
+  TaskControl: {
+    counts: { needs: ["task:read"], attempt: () => TaskControl.use((s) => s.counts({})) },
+    attempts: {
+      needs: ["task:read"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => TaskControl.use((s) => s.attempts(task))
+    },
+    prioritise: {
+      needs: ["task:update"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => TaskControl.use((s) => s.prioritise(task, "high"))
+    },
+    reroute: {
+      needs: ["task:update"],
+      missing: "TaskNotFound",
+      attempt: ({ agent, task }) => TaskControl.use((s) => s.reroute(task, agent))
+    },
+    remove: {
+      needs: ["task:delete"],
+      missing: "TaskNotFound",
+      attempt: ({ ended }) => TaskControl.use((s) => s.remove(ended))
+    },
+    act: {
+      needs: ["task:cancel"],
+      attempt: () => TaskControl.use((s) => Effect.flatMap(s.act({ action: "cancel", filter: { name: "x" } }), letGo))
+    },
+    operation: {
+      needs: ["task:read"],
+      missing: "OperationNotFound",
+      attempt: ({ operation }) => TaskControl.use((s) => s.operation(operation))
+    },
+    stopOperation: {
+      needs: ["task:read", "task:cancel"],
+      missing: "OperationNotFound",
+      attempt: ({ operation }) => TaskControl.use((s) => s.stopOperation(operation))
+    },
+    deadLetters: { needs: ["task:read"], attempt: () => TaskControl.use((s) => s.deadLetters({})) },
+    deadLetter: {
+      needs: ["task:read"],
+      missing: "TaskNotFound",
+      attempt: ({ dead }) => TaskControl.use((s) => s.deadLetter(dead))
+    },
+    acknowledge: {
+      needs: ["task:update"],
+      missing: "TaskNotFound",
+      attempt: ({ dead }) => TaskControl.use((s) => s.acknowledge(dead, undefined))
+    },
+    replay: {
+      needs: ["task:retry"],
+      missing: "TaskNotFound",
+      attempt: ({ dead }) => TaskControl.use((s) => s.replay(dead, {}))
+    },
+    replayMany: {
+      needs: ["task:retry"],
+      attempt: () => TaskControl.use((s) => Effect.flatMap(s.replayMany({ filter: {} }), letGo))
+    }
+  },
+  Retention: {
+    get: { needs: ["retention:read"], attempt: () => Retention.use((s) => s.get) },
+    set: { needs: ["retention:update"], attempt: () => Retention.use((s) => s.set({ rules: [] }, undefined)) }
+  },
   System: { status: { needs: ["task:read"], attempt: () => System.use((s) => s.status) } }
 }
 
@@ -231,7 +323,15 @@ const makeThings = Effect.gen(function* () {
     content: Stream.make(new Uint8Array(3))
   })
   const schedule = yield* yearly
+  const sql = yield* SqlClient.SqlClient
+  const dead = yield* tasks.submit(submitTask({ agent: name }))
+  yield* sql`update tasks set status = 'failed', completed_at = now() where id = ${dead.id}`
+  const control = yield* TaskControl
+  yield* sql`update operations set status = 'cancelled', ended_at = now() where status = 'running'`
+  const begun = yield* control.act({ action: "cancel", filter: { name: "nothing" } })
   return {
+    dead: dead.id,
+    operation: OperationId.make("id" in begun ? begun.id : ""),
     task: TaskId.make(graph.tasks["a" as never] ?? ""),
     ended: ended.id,
     graph: graph.id,
@@ -250,6 +350,8 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
     Effect.gen(function* () {
       const services = {
         Tasks: yield* Tasks,
+        TaskControl: yield* TaskControl,
+        Retention: yield* Retention,
         Agents: yield* Agents,
         ApiKeys: yield* ApiKeys,
         Artifacts: yield* Artifacts,
@@ -312,7 +414,9 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         agent: ids.next(),
         key: ApiKeyId.make("aaaaaaaaaaaaaaaa"),
         artifact: ArtifactId.make(ids.next()),
-        schedule: ScheduleId.make(ids.next())
+        schedule: ScheduleId.make(ids.next()),
+        dead: TaskId.make(ids.next()),
+        operation: OperationId.make(ids.next())
       }
       const before = yield* dump
       for (const [name, { attempt, missing }] of naming) {

@@ -19,21 +19,27 @@ import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import * as Owners from "../../src/app/Owners.ts"
+import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { Signals } from "../../src/app/Signals.ts"
 import { Startup } from "../../src/app/Startup.ts"
 import { System } from "../../src/app/System.ts"
+import { TaskControl } from "../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { AgentRegistry } from "../../src/ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "../../src/ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.ts"
+import { AttemptReader } from "../../src/ledger/AttemptReader.ts"
+import { OperationStore } from "../../src/ledger/OperationStore.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
+import { RetentionStore } from "../../src/ledger/RetentionStore.ts"
 import { ScheduleRegistry } from "../../src/ledger/ScheduleRegistry.ts"
 import * as ScheduleStorePostgres from "../../src/ledger/ScheduleStorePostgres.ts"
 import { SignalReader } from "../../src/ledger/SignalReader.ts"
 import { StreamReader } from "../../src/ledger/StreamReader.ts"
+import { TaskCounter } from "../../src/ledger/TaskCounter.ts"
 import { TaskReader } from "../../src/ledger/TaskReader.ts"
 import * as Database from "../ledger/Database.ts"
 import * as MemoryBus from "../support/MemoryBus.ts"
@@ -67,6 +73,10 @@ const stores = Layer.mergeAll(
   TaskReader.layer,
   SignalReader.layer,
   StreamReader.layer,
+  TaskCounter.layer,
+  AttemptReader.layer,
+  OperationStore.layer,
+  RetentionStore.layer,
   PostgresLedger.layer(NodeName.make("solo")),
   SoloPlacement.layer,
   behaviours,
@@ -79,6 +89,8 @@ const cases = Layer.mergeAll(
   Tasks.layer,
   Signals.layer,
   TaskStreams.layer,
+  TaskControl.layer,
+  Retention.layer,
   Agents.layer,
   ApiKeys.layer,
   Artifacts.layer,

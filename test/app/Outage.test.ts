@@ -53,7 +53,7 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("without Postg
           submitGraph: tasks.submitGraph(submitGraph({ tasks: { a: { type: "echo" } } })),
           get: tasks.get(id),
           list: tasks.list({}),
-          listScanning: tasks.list({ label: "a=b" }),
+          listScanning: tasks.list({ label: ["a=b"] }),
           events: tasks.events(id, { after: 0, limit: 1 }),
           follow: Stream.runCollect(tasks.follow(id, 0)),
           graph: tasks.graph(GraphId.make(uuid)),

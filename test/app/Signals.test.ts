@@ -217,7 +217,7 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("an approva
   it.effect("completes with who decided, and is listed with its message until then", () =>
     Effect.gen(function* () {
       const id = yield* ask({})
-      const listed = yield* (yield* Tasks).list({ status: "paused", waiting_for: "signal", awaits: "approval" })
+      const listed = yield* (yield* Tasks).list({ status: ["paused"], waiting_for: "signal", awaits: "approval" })
       expect(listed.data.map((task) => task.id)).toContain(id)
       expect((yield* (yield* Signals).list(id)).awaiting).toMatchObject([{ name: "approval", message: "ship?" }])
       yield* as(operator)(decide(id, "approve", "fine"))

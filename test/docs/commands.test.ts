@@ -16,6 +16,7 @@ const documents = [
   "docs/agents.md",
   "docs/schedules.md",
   "docs/webhooks.md",
+  "docs/finding.md",
   "examples/README.md"
 ]
 

@@ -72,6 +72,7 @@ const remedies: Readonly<Record<string, string>> = {
   "delivery-not-found": "The id is wrong, belongs to another webhook, or is older than what is kept.",
   "hook-not-found":
     "The id is wrong, or belongs to another namespace. For calls also: the secret or signature is wrong, or the hook is disabled.",
+  "operation-not-found": "The id is wrong, or belongs to another namespace.",
   "method-not-allowed": "`allow` and the header `Allow` say what is.",
   "request-timeout": "Send the body faster.",
   conflict:

@@ -1,7 +1,7 @@
 /** Who may ask what: every route of the contract, without a key, with wrong ones, and with each role's. */
 import { describe, expect, it } from "vitest"
 import { keys } from "./support/MemoryApp.ts"
-import { openGroups, routes } from "./support/routes.ts"
+import { openGroups, routes, unknownId } from "./support/routes.ts"
 import { serverOfFile } from "./support/TestServer.ts"
 
 const server = serverOfFile()
@@ -112,6 +112,9 @@ describe("a role", () => {
     ["viewer", "POST", "/api/v1/tasks", { type: "echo" }, "task:create"],
     ["viewer", "POST", "/api/v1/agents", { name: "x", type: "echo" }, "agent:create"],
     ["api_user", "POST", "/api/v1/agents", { name: "x", type: "echo" }, "agent:create"],
+    ["api_user", "DELETE", `/api/v1/tasks/${unknownId}`, undefined, "task:delete"],
+    ["viewer", "POST", "/api/v1/tasks/actions", { action: "cancel", filter: { name: "x" } }, "task:cancel"],
+    ["operator", "PUT", "/api/v1/retention", { rules: [] }, "retention:update"],
     ["agent", "GET", "/api/v1/agents", undefined, "agent:read"],
     ["operator", "POST", "/api/v1/api-keys", { name: "k", role: "admin" }, "key:create"],
     ["operator", "GET", "/api/v1/api-keys", undefined, "key:read"]

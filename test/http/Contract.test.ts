@@ -36,7 +36,7 @@ describe("the typed client", () => {
         expect(server().state.submitted.at(-1)).toEqual({ ...command, idempotency_key: "k1" })
         const task = yield* client.tasks.get({ params: { id }, query: {} })
         expect(task).toMatchObject({ id, payload: command.payload, labels: command.labels })
-        const listed = yield* client.tasks.list({ query: { limit: 500, status: "queued" } })
+        const listed = yield* client.tasks.list({ query: { limit: 500, status: ["queued"] } })
         expect(listed.data.map((entry) => entry.id)).toContain(id)
         const cancelled = yield* client.tasks.cancel({ params: { id }, payload: { reason: "why" } })
         expect(cancelled).toMatchObject({ status: "cancelled", metadata: { reason: "why" } })
@@ -44,6 +44,34 @@ describe("the typed client", () => {
         expect(again).toMatchObject({ _tag: "Conflict", reason: "state" })
         const retried = yield* client.tasks.retry({ params: { id } })
         expect(retried.id).not.toBe(id)
+      })
+    ))
+
+  it("counts, finds by several values, acts on many, and sets retention", () =>
+    withClient((client) =>
+      Effect.gen(function* () {
+        const { id } = yield* client.tasks.submit({ payload: command, headers: {} })
+        const query = { status: ["failed", "queued"], label: ["a=b"], sort: "created", dead_letter: false } as const
+        expect((yield* client.tasks.list({ query })).data.length).toBeGreaterThan(0)
+        expect((yield* client.control.counts({ query: { by: "agent" } })).namespace).toBe("default")
+        expect((yield* client.control.attempts({ params: { id } })).data).toEqual([])
+        expect((yield* client.control.prioritise({ params: { id }, payload: { priority: "low" } })).priority).toBe(
+          "low"
+        )
+        const filter = { status: ["failed"], where: ["payload./a=1"] } as const
+        const looked = yield* client.control.act({ payload: { action: "retry", filter, dry_run: true } })
+        expect(looked).toMatchObject({ dry_run: true, matched: 0 })
+        const begun = yield* client.control.act({ payload: { action: "retry", filter } })
+        expect(begun).toMatchObject({ status: "running", filter })
+        if ("id" in begun) expect(yield* client.control.operation({ params: { id: begun.id } })).toEqual(begun)
+        expect((yield* client.control.deadLetters({ query: { error: "x" } })).next_cursor).toBeNull()
+        const dead = yield* Effect.flip(client.control.replay({ params: { id }, payload: { payload: 1 } }))
+        expect(dead).toMatchObject({ _tag: "Conflict" })
+        const rules = [{ status: ["completed"], type: ["echo"], delete_after_ms: 5 }] as const
+        const set = yield* client.retention.set({ payload: { rules }, headers: { "if-match": 0 } })
+        expect(set.rules).toEqual(rules)
+        expect(yield* client.retention.get()).toEqual(set)
+        expect(yield* client.control.remove({ params: { id } })).toEqual({ id, deleted: true })
       })
     ))
 

@@ -97,7 +97,7 @@ it.live(
         }
         yield* measured("chunks", streams.chunks(home, third.id, { stream: "log", after: 0, limit: 10 }))
         yield* measured("head", streams.head(home, third.id, "log"))
-        yield* measured("list", tasks.list(home, { awaits: "go", status: "paused", limit: 10 }))
+        yield* measured("list", tasks.list(home, { awaits: "go", status: ["paused"], limit: 10 }))
         yield* measured("list awaits", tasks.list(home, { awaits: "go", limit: 10 }))
         yield* measured("list waiting", tasks.list(home, { waiting_for: "signal", limit: 10 }))
       })

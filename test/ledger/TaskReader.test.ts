@@ -1,6 +1,6 @@
 /** Tasks as readers see them: whole, in order, of their own namespace, and as the filters say. */
 import { describe, expect, layer, it as pure } from "@effect/vitest"
-import { Clock, Effect, Layer, Result, Schema } from "effect"
+import { Clock, Duration, Effect, Layer, Result, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { Event as EventSchema } from "../../protocol/Event.ts"
@@ -229,7 +229,7 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("a list of tas
       const rare = ids.filter((_, index) => index % 13 === 5).reverse()
       const short = Layer.provide(
         Layer.fresh(TaskReader.layer),
-        Layer.succeed(TaskReaderLimits, { windowRows: 7, windowsMax: 2, countedMax: 3 })
+        Layer.succeed(TaskReaderLimits, { windowRows: 7, windowsMax: 2, within: Duration.seconds(60), countedMax: 3 })
       )
       yield* Effect.gen(function* () {
         const reader = yield* TaskReader
@@ -242,6 +242,124 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("a list of tas
         }
         expect((yield* reader.counts(namespace)).completed).toBe(3)
       }).pipe(Effect.provide(short))
+    })
+  )
+
+  it.effect.prop(
+    "skips and doubles nothing that is there all along, whatever is added and changed meanwhile",
+    {
+      limit: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 9 })),
+      windowRows: Schema.Int.check(Schema.isBetween({ minimum: 2, maximum: 12 })),
+      order: Schema.Literals(["asc", "desc"]),
+      sort: Schema.Literals(["created", "completed"]),
+      seed: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1_000 }))
+    },
+    ({ limit, order, seed, sort, windowRows }) =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const namespace = yield* Database.insertNamespace(`stable-${(yield* UuidV7).next()}`)
+        const kept = { namespace, status: "failed", type: "kept.work" } as const
+        const noise = (n: number) =>
+          ({ namespace, status: n % 2 === 0 ? "failed" : "completed", type: "other.work" }) as const
+        const ids = yield* Database.insertTasks(
+          Array.from({ length: 40 }, (_, n) => ((n * 7 + seed) % 3 === 0 ? noise(n) : kept))
+        )
+        yield* sql`
+          update tasks t set completed_at = now() - (((hashtext(t.id::text) % 20) + 20) * interval '1 second')
+          where t.namespace = ${namespace}`
+        const wanted = yield* sql<{ id: TaskId }>`
+          select id from tasks where namespace = ${namespace} and type = 'kept.work'
+          order by ${sql.literal(sort === "completed" ? "completed_at" : "id")} ${sql.literal(order)}, id ${sql.literal(order)}`
+        let turn = seed
+        // Others come, end, change their type and go; those that are kept get progress, labels, another lane.
+        const meanwhile = Effect.gen(function* () {
+          turn++
+          // A walk towards the new ones must be able to come to its end.
+          if (turn > seed + 30) return
+          yield* Database.insertTasks([noise(turn), noise(turn + 1)])
+          const one = ids[turn % ids.length] ?? ""
+          yield* sql`update tasks set version = version + 1, lane = 'high', labels = '{"a":"b"}' where id = ${one}`
+          yield* sql`delete from tasks where namespace = ${namespace} and type = 'other.work' and id = ${one}`
+          yield* sql`
+            update tasks set status = 'cancelled', completed_at = now() - interval '10 seconds'
+            where namespace = ${namespace} and type = 'other.work' and status = 'completed'`
+        }).pipe(Effect.orDie)
+        const few = Layer.provide(
+          Layer.fresh(TaskReader.layer),
+          Layer.succeed(TaskReaderLimits, { windowRows, windowsMax: 2, within: Duration.seconds(60), countedMax: 3 })
+        )
+        const filter = { type: "kept.work", status: "failed", order, sort }
+        const seen = yield* readAll(namespace, filter, { limit, between: meanwhile }).pipe(Effect.provide(few))
+        expect(seen).toEqual(wanted.map(({ id }) => id))
+      }),
+    { arbitrary: { runs: 25 }, timeout: 60_000 }
+  )
+
+  it.effect("in order of priority has the most urgent first, by the order of service", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const namespace = yield* Database.insertNamespace("urgent")
+      const agent_id = yield* Database.insertAgent("urgent-agent", namespace)
+      const ids = yield* Database.insertTasks(
+        Array.from({ length: 8 }, () => ({ namespace, status: "queued" as const, agent_id }))
+      )
+      const lanes = ["low", "critical", "normal", "high"]
+      for (const [n, id] of ids.entries()) {
+        yield* sql`update tasks set lane = ${lanes[n % 4] ?? ""}::task_lane where id = ${id}`
+      }
+      const expected = [1, 5, 3, 7, 2, 6, 0, 4].map((n) => ids[n])
+      const filter = { agent: "urgent-agent", status: "queued", sort: "priority" }
+      expect(yield* readAll(namespace, filter, { limit: 3 })).toEqual(expected)
+      expect(yield* readAll(namespace, { ...filter, order: "asc" }, { limit: 3 })).toEqual(expected.toReversed())
+    })
+  )
+
+  it.effect("finds by payload, name, error, link and moment, and means text by text", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const namespace = yield* Database.insertNamespace("deep")
+      const injection = "' or 1=1; drop table tasks; --"
+      const error = (code: string) => ({ success: false, error: { code, message: "m" } })
+      const [first = "", second = "", third = ""] = yield* Database.insertTasks([
+        { namespace, name: "Order 100%_ALPHA", payload: { customer: { id: 42, "a/b~c": [{ x: injection }] } } },
+        { namespace, name: "beta", status: "failed", result: error("http_status") },
+        { namespace, name: "gamma", status: "timeout", result: error("timeout"), payload: { customer: { id: "7" } } }
+      ])
+      yield* sql`update tasks set metadata = '{"run":"x=y"}', started_at = '2027-01-02T00:00:00Z' where id = ${third}`
+      yield* sql`update tasks set retry_of = ${first} where id = ${second}`
+      const choices: ReadonlyArray<readonly [object, ReadonlyArray<string>]> = [
+        [{ where: "payload./customer/id=42" }, [first]],
+        [{ where: "payload./customer/id=7" }, [third]],
+        [{ where: ["payload./customer/id=7", "metadata./run=x=y"] }, [third]],
+        [{ where: `payload./customer/a~1b~0c/0/x=${injection}` }, [first]],
+        [{ where: "payload./customer/none=" }, []],
+        [{ name: "100%_alpha" }, [first]],
+        [{ name: "%" }, [first]],
+        [{ name: "A" }, [third, second, first]],
+        [{ error: "http_status" }, [second]],
+        [{ error: "http_status", status: "completed" }, []],
+        [{ retry_of: first }, [second]],
+        [{ status: ["failed", "completed"] }, [second, first]],
+        [{ started_after: "2027-01-01T00:00:00Z", started_before: "2027-01-03T00:00:00Z" }, [third]],
+        [{ completed_before: "2020-01-01T00:00:00Z" }, []],
+        [{ priority: ["low", "normal"] }, [third, second, first]],
+        [{ dead_letter: true }, [third, second]],
+        [{ dead_letter: false }, [first]]
+      ]
+      for (const [filter, expected] of choices) {
+        expect({ filter, found: yield* readAll(namespace, filter, { limit: 2 }) }).toEqual({ filter, found: expected })
+      }
+      const decode = Schema.decodeUnknownResult(ListTasks)
+      for (const where of [
+        "payload=1",
+        "payload.customer=1",
+        "result./a=1",
+        "payload./a",
+        "payload./a~2=1",
+        "payload./a=\0"
+      ]) {
+        expect({ where, tag: decode({ where })._tag }).toEqual({ where, tag: "Failure" })
+      }
     })
   )
 
@@ -301,8 +419,8 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("filters of st
         injections.map((text) => ({ namespace, type: text, labels: { [`k${text}`]: text } }))
       )
       for (const [index, text] of injections.entries()) {
-        const byType = yield* reader.list(namespace, { type: text as TaskType })
-        const byLabel = yield* reader.list(namespace, { label: `k${text}=${text}` })
+        const byType = yield* reader.list(namespace, { type: [text as TaskType] })
+        const byLabel = yield* reader.list(namespace, { label: [`k${text}=${text}`] })
         const byAgent = yield* reader.list(namespace, { agent: text })
         const found = { text, type: byType.data.map(({ id }) => id), label: byLabel.data.map(({ id }) => id) }
         // A label's key ends at the first "=".

@@ -8,6 +8,7 @@ import {
   Conflict,
   GraphNotFound,
   invalidField,
+  OperationNotFound,
   TaskNotFound,
   Unauthenticated,
   Unavailable
@@ -16,8 +17,10 @@ import type { BatchItem } from "../../protocol/Query.ts"
 import { type AcceptedTask, SubmitTask, type Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
+import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { Signals } from "../../src/app/Signals.ts"
+import { TaskControl } from "../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import * as MemorySchedules from "../support/MemorySchedules.ts"
@@ -299,11 +302,46 @@ const talk = Layer.mergeAll(
   )
 )
 
+const zero = { pending: 0, queued: 0, running: 0, paused: 0, completed: 0, failed: 0, timeout: 0, cancelled: 0 }
+
+const noRules = ({ namespace }: Principal["Service"]) => ({
+  ...{ namespace, rules: [], version: 0, updated_at: null, deleted: 0, archives: [] }
+})
+
+const control = Layer.mergeAll(
+  Layer.succeed(
+    TaskControl,
+    TaskControl.of({
+      counts: () => Effect.map(Principal, ({ namespace }) => ({ namespace, counts: zero, at_least: [] })),
+      attempts: () => Effect.succeed([]),
+      prioritise: (id) => Effect.fail(new TaskNotFound({ task_id: id })),
+      reroute: (id) => Effect.fail(new TaskNotFound({ task_id: id })),
+      remove: (id) => Effect.succeed({ id, deleted: true }),
+      act: ({ action }) => Effect.succeed({ dry_run: true, action, matched: 0, complete: true, sample: [] }),
+      operation: (id) => Effect.fail(new OperationNotFound({ operation_id: id })),
+      stopOperation: (id) => Effect.fail(new OperationNotFound({ operation_id: id })),
+      deadLetters: () => Effect.succeed({ data: [], next_cursor: null }),
+      deadLetter: (id) => Effect.fail(new TaskNotFound({ task_id: id })),
+      acknowledge: (id) => Effect.fail(new TaskNotFound({ task_id: id })),
+      replay: (id) => Effect.fail(new TaskNotFound({ task_id: id })),
+      replayMany: () => Effect.fail(invalidField("filter", "not in memory"))
+    })
+  ),
+  Layer.succeed(
+    Retention,
+    Retention.of({
+      get: Effect.map(Principal, noRules),
+      set: ({ rules }) => Effect.map(Principal, (principal) => ({ ...noRules(principal), rules }))
+    })
+  )
+)
+
 export const memoryApp = Layer.mergeAll(
   apiKeys,
   taskLayers,
   agents,
   Layer.sync(Schedules, MemorySchedules.make),
   MemoryWebhooks.layer,
-  talk
+  talk,
+  control
 )

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import { servePlatform } from "./ServedPlatform.ts"
 import { rawClient } from "./support.ts"
 
@@ -78,6 +78,40 @@ describe("a whole node", () => {
         expect((yield* ask("tasks.retry", { id: slow.json.id })).json).toMatchObject({ type: "echo" })
         expect((yield* ask("tasks.list", { limit: 3 })).json.data).toHaveLength(3)
         expect((yield* ask("agents.metrics", { agent: "echo" })).json.completed).toBeGreaterThan(2)
+
+        const failing = yield* ask("tasks.submit", {
+          ...{ agent: "echo", labels: { run: "dead" } },
+          payload: { fail: { retryable: false }, customer: { id: 9 } }
+        })
+        expect((yield* ask("tasks.wait", { id: failing.json.id })).json).toMatchObject({ status: "failed" })
+        const where = { status: ["failed", "timeout"], where: "payload./customer/id=9" }
+        expect((yield* ask("tasks.list", where)).json.data).toMatchObject([{ id: failing.json.id }])
+        expect((yield* ask("tasks.attempts", { id: failing.json.id })).json.data).toMatchObject([
+          { attempt: 1, outcome: "failed", error: { code: "failed_on_request" }, instance: 0 }
+        ])
+        expect((yield* ask("dead_letters.list", { label: "run=dead" })).json.data).toMatchObject([
+          { task: { id: failing.json.id }, attempts: [{ outcome: "failed" }] }
+        ])
+        const replayed = yield* ask("dead_letters.replay", { id: failing.json.id, payload: { fixed: true } })
+        expect((yield* ask("tasks.wait", { id: replayed.json.id })).json).toMatchObject({
+          status: "completed",
+          retry_of: failing.json.id
+        })
+        expect((yield* ask("dead_letters.list", { label: "run=dead" })).json.data).toEqual([])
+        const counts = yield* ask("tasks.counts", { agent: "echo" })
+        expect(counts.json.counts).toMatchObject({ failed: 1, cancelled: 1 })
+        const operation = yield* ask("tasks.actions", { action: "delete", filter: { label: "run=dead" } })
+        expect(operation.json).toMatchObject({ action: "delete", status: "running" })
+        const followed = yield* ask("operations.get", { id: operation.json.id }).pipe(
+          Effect.repeat({ while: ({ json }) => json.status === "running", schedule: Schedule.spaced("50 millis") })
+        )
+        expect(followed.json).toMatchObject({ status: "completed", matched: 2, done: 2 })
+        expect((yield* ask("tasks.get", { id: failing.json.id })).json).toMatchObject({ status: 404 })
+        expect((yield* ask("tasks.actions", { action: "delete", filter: {} })).json).toMatchObject({ status: 422 })
+        const rules = [{ status: ["completed"], delete_after_ms: 86_400_000 }]
+        expect((yield* ask("retention.set", { rules })).json).toMatchObject({ rules, version: 1 })
+        expect((yield* ask("retention.set", { rules, if_version: 9 })).json).toMatchObject({ status: 409 })
+        expect((yield* ask("retention.get", {})).json).toMatchObject({ rules, version: 1 })
 
         const example = yield* run("examples/nats-client/client.mjs", ['{"from":"the example"}'], {
           NATS_URL: platform.nats.natsUrl,

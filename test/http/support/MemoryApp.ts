@@ -8,7 +8,16 @@ import type { ApiKey } from "../../../protocol/ApiKey.ts"
 import type { Artifact } from "../../../protocol/Artifact.ts"
 import type { Chunk } from "../../../protocol/Chunk.ts"
 import { type Event, isEnd } from "../../../protocol/Event.ts"
-import { AgentId, ApiKeyId, ArtifactId, GraphId, Namespace, NodeName, TaskId } from "../../../protocol/Ids.ts"
+import {
+  AgentId,
+  ApiKeyId,
+  ArtifactId,
+  GraphId,
+  Namespace,
+  NodeName,
+  OperationId,
+  TaskId
+} from "../../../protocol/Ids.ts"
 import { inputDecoder } from "../../../protocol/InputDecoder.ts"
 import * as Limits from "../../../protocol/Limits.ts"
 import { Principal, type Role, rolePermissions } from "../../../protocol/Permission.ts"
@@ -19,23 +28,28 @@ import {
   GraphNotFound,
   invalidField,
   KeyNotFound,
+  OperationNotFound,
   Overloaded,
   TaskNotFound,
   TooLarge,
   Unauthenticated,
   Unavailable
 } from "../../../protocol/Problem.ts"
+import type { RetentionRule } from "../../../protocol/Retention.ts"
 import { ApprovalDecision, type Signal } from "../../../protocol/Signal.ts"
 import { type AcceptedTask, isTerminal, type SubmitTask, type Task } from "../../../protocol/Task.ts"
+import type { ActOnTasks, DeadLetter, Operation } from "../../../protocol/TaskAction.ts"
 import { Agents } from "../../../src/app/Agents.ts"
 import { ApiKeys } from "../../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../../src/app/Artifacts.ts"
 import { authorize } from "../../../src/app/authorize.ts"
 import * as OpenStreams from "../../../src/app/OpenStreams.ts"
+import { Retention } from "../../../src/app/Retention.ts"
 import { Schedules } from "../../../src/app/Schedules.ts"
 import { Signals } from "../../../src/app/Signals.ts"
 import { System } from "../../../src/app/System.ts"
 import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.ts"
+import { permissionOf, TaskControl } from "../../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../../src/app/TaskStreams.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
 import * as MemorySchedules from "../../support/MemorySchedules.ts"
@@ -65,6 +79,8 @@ export class MemoryState {
   readonly chunks = new Map<string, Array<Chunk>>()
   readonly agents = new Map<string, Agent>()
   readonly artifacts = new Map<string, { readonly info: Artifact; readonly bytes: Uint8Array }>()
+  readonly operations = new Map<string, Operation>()
+  rules: ReadonlyArray<RetentionRule> = []
   readonly revoked = new Set<string>()
   readonly submitted: Array<SubmitTask> = []
   overloaded = false
@@ -459,6 +475,95 @@ const artifacts = (state: MemoryState) => {
   })
 }
 
+const control = (state: MemoryState) => {
+  const find = (id: TaskId) => {
+    const task = state.tasks.get(id)
+    return task === undefined
+      ? Effect.fail(new TaskNotFound({ task_id: id, detail: `There is no task ${id}.` }))
+      : Effect.succeed(task)
+  }
+  const begin = ({ action, filter }: Pick<ActOnTasks, "action" | "filter">): Operation => {
+    const operation: Operation = {
+      id: OperationId.make(uuid(state.next())),
+      namespace,
+      action,
+      filter,
+      status: "running",
+      matched: 0,
+      done: 0,
+      failed: 0,
+      skipped: 0,
+      errors: [],
+      actor: "key:admin",
+      created_at: now,
+      updated_at: now,
+      ended_at: null
+    }
+    state.operations.set(operation.id, operation)
+    return operation
+  }
+  const letter = (task: Task): DeadLetter => ({
+    task,
+    error: null,
+    attempts: [],
+    acknowledged: null,
+    retried_as: []
+  })
+  const operation = (id: string) => {
+    const found = state.operations.get(id)
+    return found === undefined
+      ? Effect.fail(new OperationNotFound({ operation_id: id, detail: "none" }))
+      : Effect.succeed(found)
+  }
+  const zero = { pending: 0, queued: 0, running: 0, paused: 0, completed: 0, failed: 0, timeout: 0, cancelled: 0 }
+  return TaskControl.of({
+    counts: () => Effect.as(authorize("task:read"), { namespace, counts: zero, at_least: [] }),
+    attempts: (id) => Effect.andThen(authorize("task:read"), Effect.as(find(id), [])),
+    prioritise: (id, priority) =>
+      Effect.andThen(
+        authorize("task:update"),
+        Effect.map(find(id), (task) => ({ ...task, priority }))
+      ),
+    reroute: (id) => Effect.andThen(authorize("task:update"), find(id)),
+    remove: (id) => Effect.andThen(authorize("task:delete"), Effect.as(find(id), { id, deleted: true as const })),
+    act: (command) =>
+      Effect.map(authorize(permissionOf[command.action]), () =>
+        command.dry_run === true
+          ? { dry_run: true, action: command.action, matched: 0, complete: true, sample: [] }
+          : begin(command)
+      ),
+    operation: (id) => Effect.andThen(authorize("task:read"), operation(id)),
+    stopOperation: (id) => Effect.andThen(authorize("task:read"), operation(id)),
+    deadLetters: () =>
+      Effect.map(authorize("task:read"), () => ({ data: [...state.tasks.values()].map(letter), next_cursor: null })),
+    deadLetter: (id) => Effect.andThen(authorize("task:read"), Effect.map(find(id), letter)),
+    acknowledge: (id) => Effect.andThen(authorize("task:update"), Effect.map(find(id), letter)),
+    replay: (id) => Effect.andThen(authorize("task:retry"), Effect.andThen(find(id), Effect.fail(stateConflict))),
+    replayMany: ({ filter }) => Effect.map(authorize("task:retry"), () => begin({ action: "retry", filter }))
+  })
+}
+
+const stateConflict = new Conflict({ reason: "state" })
+
+const retention = (state: MemoryState) => {
+  const view = () => ({
+    namespace,
+    rules: state.rules,
+    version: state.rules.length,
+    updated_at: null,
+    deleted: 0,
+    archives: []
+  })
+  return Retention.of({
+    get: Effect.map(authorize("retention:read"), view),
+    set: ({ rules }) =>
+      Effect.map(authorize("retention:update"), () => {
+        state.rules = rules
+        return view()
+      })
+  })
+}
+
 const system = (state: MemoryState) =>
   System.of({
     readiness: Effect.sync(() => ({
@@ -483,6 +588,8 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(Tasks, tasks(state)),
     Layer.succeed(Signals, signals(state)),
     Layer.succeed(TaskStreams, streams(state)),
+    Layer.succeed(TaskControl, control(state)),
+    Layer.succeed(Retention, retention(state)),
     Layer.succeed(Agents, agents(state)),
     Layer.succeed(Artifacts, artifacts(state)),
     Layer.sync(Schedules, MemorySchedules.make),
