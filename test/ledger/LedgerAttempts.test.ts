@@ -377,7 +377,11 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("attempts", (i
                 slot,
                 wanted.map((each) => orderOf(each))
               ),
-              nodes[1].takeOver({ agentId, index: 0 })
+              // A claim waits some turns of the event loop for others to share its transaction.
+              Effect.andThen(
+                Effect.repeat(Effect.yieldNow, { times: round % 20 }),
+                nodes[1].takeOver({ agentId, index: 0 })
+              )
             ],
             { concurrency: 2 }
           )
