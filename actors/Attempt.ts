@@ -7,6 +7,7 @@ import type { TaskOrder } from "../protocol/Dispatch.ts"
 import { storable, storableJson } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import { BehaviourFailure, type RunAttempt } from "./Behaviour.ts"
+import { stackOf } from "./CrashStack.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import * as Routing from "./Routing.ts"
 import type { AttemptEnd } from "./TaskLifecycle.ts"
@@ -91,7 +92,8 @@ const endOfCause = (cause: Cause.Cause<BehaviourFailure>): AttemptEnd => {
     const { defect } = crash
     return {
       _tag: "Crashed",
-      message: bounded(defect instanceof Error ? `${defect.name}: ${defect.message}` : String(defect))
+      message: bounded(defect instanceof Error ? `${defect.name}: ${defect.message}` : String(defect)),
+      stack: stackOf(defect)
     }
   }
   const failure = cause.reasons.find(Cause.isFailReason)?.error

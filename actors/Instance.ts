@@ -380,7 +380,13 @@ export const run = Effect.fnUntraced(function* (input: {
         if (end._tag === "Crashed") onCrash(task, end.message)
         Metrics.taskRunSeconds.updateUnsafe(executionMillis / 1_000, context)
         const chance = yield* Random.next
-        const settlement = TaskLifecycle.settlementOf(end, { number: claimed.attempt, executionMillis, order, chance })
+        const settlement = TaskLifecycle.settlementOf(end, {
+          number: claimed.attempt,
+          executionMillis,
+          order,
+          chance,
+          nowMillis: clock.currentTimeMillisUnsafe()
+        })
         const recording = record(order, entry, claimed, settlement)
         yield* order.trace === undefined ? recording : Effect.withSpan(recording, "task.settle")
       }).pipe(

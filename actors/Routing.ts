@@ -92,8 +92,12 @@ export const effectiveConfiguration = (command: SubmitTask, agent: AgentRecord |
   }
 }
 
-export const maxAttempts = (configuration: TaskConfiguration): number =>
-  configuration.retry?.max_attempts ?? defaults.maxAttempts
+export const maxAttempts = ({ retry }: TaskConfiguration): number =>
+  retry?.max_attempts ?? attemptsOfList(retry) ?? defaults.maxAttempts
+
+/** A list of delays says how many attempts there are: one before the first delay, one after each. */
+const attemptsOfList = (retry: TaskConfiguration["retry"]): number | undefined =>
+  retry?.delays_ms === undefined ? undefined : Math.min(retry.delays_ms.length + 1, Limits.attemptsMax)
 
 export const laneOf = (command: SubmitTask): TaskPriority => command.priority ?? "normal"
 

@@ -6,7 +6,8 @@
 import { Schema } from "effect"
 import { AgentId, AgentName, Namespace, NodeName, TaskType } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
-import { Labels, Metadata, RetryPolicy, Timestamp } from "./Task.ts"
+import { RetryPolicy } from "./RetryPolicy.ts"
+import { Labels, Metadata, Timestamp } from "./Task.ts"
 
 /** A task type that an agent can do. */
 export const Capability = Schema.Struct({

@@ -31,6 +31,10 @@ export const attemptsMax = 100
 export const timeoutMillisMax = 86_400_000
 /** Longest delay between attempts, in milliseconds (24 hours). */
 export const retryDelayMillisMax = 86_400_000
+/** Longest time from the first attempt to the last one's begin that a retry policy may allow, in milliseconds (30 days). */
+export const retryTotalMillisMax = 30 * 86_400_000
+/** Most error codes that `retry_on` or `never_retry_on` of a retry policy may list. */
+export const retryErrorPatternsMax = 32
 /** Farthest `run_at` or `deadline`, in milliseconds from now (400 days). */
 export const scheduleAheadMillisMax = 400 * 86_400_000
 /** Most entries of a page. */

@@ -66,7 +66,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
         } as const
         if (unclaimed)
           events.push({ ...shared, type: "TaskStarted", number: number - 1, data: { attempt: task.attempt } })
-        events.push({ ...shared, ...TaskRows.settleEvent(end), number })
+        events.push({ ...shared, ...TaskRows.settleEvent(end, task.attempt), number })
       }
       yield* publish(events)
       yield* announce(children)

@@ -55,9 +55,26 @@ export const taskOfRow = (row: TaskRow): Task => {
 }
 
 /** `e` is the event. */
-export const eventColumns = `e.type, e.kind, e.aggregate, e.number, ${utc("e.at", "at")}, e.namespace, e.actor, e.trace, e.data`
+export const eventColumns = `e.type, e.kind, e.aggregate, e.number, ${utc("e.at", "at")}, e.namespace, e.actor, e.trace, e.data, e.attempt`
 
-export type EventRow = Event
+export interface EventRow extends Event {
+  readonly attempt: number | null
+}
+
+/** The attempt that began or ended stands in a column of its own, and in the view in the event's data. */
+export const eventOfRow = ({ attempt, ...event }: EventRow): Event => {
+  if (attempt === null || attempt === 0 || !ofAttempts.has(event.type)) return event
+  const { data } = event
+  return { ...event, data: typeof data === "object" && !Array.isArray(data) ? { attempt, ...data } : { attempt } }
+}
+
+const ofAttempts: ReadonlySet<Event["type"]> = new Set([
+  "TaskStarted",
+  "TaskRetried",
+  "TaskCompleted",
+  "TaskFailed",
+  "TaskTimedOut"
+])
 
 /** `g` is the graph. */
 export const graphColumns = `g.id, g.namespace, g.name, ${utc("g.created_at", "created_at")}`

@@ -1,11 +1,11 @@
 /** What the end of an attempt means: a legal step of the task's life, within its attempts, after a bounded delay. */
 import { describe, expect, it } from "@effect/vitest"
 import { Schema } from "effect"
-import { backoffMillis, settlementOf } from "../../actors/TaskLifecycle.ts"
+import { settlementOf } from "../../actors/TaskLifecycle.ts"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
 import { Namespace, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import { RetryPolicy } from "../../protocol/Task.ts"
+import { anyPolicy } from "./policies.ts"
 
 const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 const Chance = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 0.999_999 }))
@@ -37,7 +37,7 @@ const given = {
   number: between(1, Limits.attemptsMax),
   max: between(1, Limits.attemptsMax),
   atMostOnce: Schema.Boolean,
-  retry: Schema.UndefinedOr(RetryPolicy),
+  retry: Schema.UndefinedOr(anyPolicy),
   chance: Chance
 }
 
@@ -45,7 +45,7 @@ describe("the end of an attempt", () => {
   it.prop("leads to a state that may follow running, and keeps to the task's attempts", given, (input) => {
     const { atMostOnce, chance, end, max, number, retry } = input
     const order = orderWith({ max_attempts: max, ...(atMostOnce && { at_most_once: true }), ...(retry && { retry }) })
-    const settlement = settlementOf(end, { number, executionMillis: 7, order, chance })
+    const settlement = settlementOf(end, { number, executionMillis: 7, order, chance, nowMillis: 0 })
     switch (settlement._tag) {
       case "Completed":
         return expect(end._tag === "Returned" && end.dataBytes <= Limits.resultBytesMax).toBe(true)
@@ -73,7 +73,7 @@ describe("the end of an attempt", () => {
       const { chance, end, max, retry } = input
       const order = orderWith({ max_attempts: max, ...(retry && { retry }) })
       let number = 1
-      while (settlementOf(end, { number, executionMillis: 1, order, chance })._tag === "Retry") number++
+      while (settlementOf(end, { number, executionMillis: 1, order, chance, nowMillis: 0 })._tag === "Retry") number++
       const final =
         end._tag === "Returned" ||
         end._tag === "Stopped" ||
@@ -90,12 +90,12 @@ describe("the end of an attempt", () => {
       { _tag: "TimedOut", afterMillis: 5, deadline: false },
       { _tag: "Stopped" }
     ] as const) {
-      const settlement = settlementOf(end, { number: 1, executionMillis: 1, order, chance: 0 })
+      const settlement = settlementOf(end, { number: 1, executionMillis: 1, order, chance: 0, nowMillis: 0 })
       expect(settlement).toMatchObject({ _tag: "Failed", error: { code: "unknown_outcome" } })
     }
     const own = { code: "http_status", message: "500" }
     const failed = { _tag: "Failed", error: own, retryable: true, retryAfterMillis: undefined } as const
-    expect(settlementOf(failed, { number: 1, executionMillis: 1, order, chance: 0 })).toMatchObject({
+    expect(settlementOf(failed, { number: 1, executionMillis: 1, order, chance: 0, nowMillis: 0 })).toMatchObject({
       _tag: "Failed",
       error: own
     })
@@ -105,7 +105,7 @@ describe("the end of an attempt", () => {
     const ends = [Limits.resultBytesMax, Limits.resultBytesMax + 1].map((dataBytes) =>
       settlementOf(
         { _tag: "Returned", data: null, dataBytes },
-        { number: 1, executionMillis: 1, order: orderWith({}), chance: 0 }
+        { number: 1, executionMillis: 1, order: orderWith({}), chance: 0, nowMillis: 0 }
       )
     )
     expect(ends).toMatchObject([{ _tag: "Completed" }, { _tag: "Failed", error: { code: "result_too_large" } }])
@@ -114,7 +114,7 @@ describe("the end of an attempt", () => {
   it("keeps its own reason when the last attempt fails", () => {
     const order = orderWith({ max_attempts: 1 })
     const last = (end: Parameters<typeof settlementOf>[0]) =>
-      settlementOf(end, { number: 1, executionMillis: 1, order, chance: 0 })
+      settlementOf(end, { number: 1, executionMillis: 1, order, chance: 0, nowMillis: 0 })
     expect(last({ _tag: "Crashed", message: "boom" })).toMatchObject({
       _tag: "Failed",
       error: { code: "crashed", message: "boom" }
@@ -127,33 +127,5 @@ describe("the end of an attempt", () => {
       _tag: "TimedOut",
       error: { code: "deadline" }
     })
-  })
-})
-
-describe("the delay before another attempt", () => {
-  const policy = { retry: Schema.UndefinedOr(RetryPolicy), number: between(1, Limits.attemptsMax), chance: Chance }
-
-  it.prop(
-    "lies between its jitter below the capped exponential and the capped exponential",
-    policy,
-    ({ chance, number, retry }) => {
-      const delay = retry?.delay_ms ?? 1_000
-      const cap = retry?.delay_max_ms ?? Math.max(300_000, delay)
-      const whole = Math.min(cap, delay * (retry?.factor ?? 2) ** (number - 1))
-      const found = backoffMillis(retry, number, chance)
-      expect(found).toBeLessThanOrEqual(Math.ceil(whole))
-      expect(found).toBeGreaterThanOrEqual(Math.floor(whole * (1 - (retry?.jitter ?? 0.2))))
-      expect(backoffMillis(retry, number, 0)).toBe(Math.round(whole))
-    }
-  )
-
-  it.prop("never shrinks from one attempt to the next, at the same chance", policy, ({ chance, number, retry }) => {
-    expect(backoffMillis(retry, number + 1, chance)).toBeGreaterThanOrEqual(backoffMillis(retry, number, chance))
-  })
-
-  it("is 1, 2, 4, ... seconds up to 5 minutes unless the task says otherwise", () => {
-    expect([1, 2, 3, 9, 10, 100].map((number) => backoffMillis(undefined, number, 0))).toEqual([
-      1_000, 2_000, 4_000, 256_000, 300_000, 300_000
-    ])
   })
 })
