@@ -91,7 +91,7 @@ const routed = (
     readonly payloadBytes: number
   }
 ): Routed => {
-  const configuration = Routing.effectiveConfiguration(command, input.agent)
+  const configuration = Routing.effectiveConfiguration(command, input.agent, input.id)
   const lane = Routing.laneOf(command)
   const name = command.name ?? input.type
   const maxAttempts = Routing.maxAttempts(configuration)

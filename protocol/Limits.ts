@@ -55,6 +55,8 @@ export const descriptionCharactersMax = 4_000
 export const labelsMax = 64
 /** Longest key or value of a label, in characters. */
 export const labelCharactersMax = 255
+/** Most versions of an agent's definition that are kept; older ones go. */
+export const agentVersionsMax = 100
 /** Most capabilities of an agent. */
 export const capabilitiesMax = 100
 /** Most instances of an agent. */

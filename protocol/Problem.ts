@@ -65,6 +65,12 @@ export class AgentNotFound extends HttpApiError.Problem<AgentNotFound>()(
   { agent: Schema.String }
 ) {}
 
+export class AgentVersionNotFound extends HttpApiError.Problem<AgentVersionNotFound>()(
+  "AgentVersionNotFound",
+  { type: type("agent-version-not-found"), status: 404, title: "No such version of the agent" },
+  { agent: Schema.String, version: Schema.Int }
+) {}
+
 export class ArtifactNotFound extends HttpApiError.Problem<ArtifactNotFound>()(
   "ArtifactNotFound",
   { type: type("artifact-not-found"), status: 404, title: "No such artifact" },

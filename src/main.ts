@@ -21,6 +21,7 @@ import { Scheduler } from "../actors/Scheduler.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
 import manifest from "../package.json" with { type: "json" }
 import { Agents } from "./app/Agents.ts"
+import { AgentVersions } from "./app/AgentVersions.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
 import { Startup } from "./app/Startup.ts"
@@ -176,7 +177,14 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(AgentDirectory.layer)
   )
-  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+  const cases = Layer.mergeAll(
+    Tasks.layer,
+    Agents.layer,
+    AgentVersions.layer,
+    ApiKeys.layer,
+    Artifacts.layer,
+    System.layer
+  )
   const doors = Layer.mergeAll(
     HttpServer.layer({ host: config.host, port: config.port }),
     NatsService.layer({

@@ -19,6 +19,7 @@ import { Namespace, TaskId } from "../../protocol/Ids.ts"
 import { Principal, rolePermissions } from "../../protocol/Permission.ts"
 import type { AcceptedTask, Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
+import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { System } from "../../src/app/System.ts"
@@ -70,6 +71,7 @@ const stubs = Layer.mergeAll(
   Layer.mock(Tasks)({ submit: () => Effect.succeed(accepted), get: () => Effect.succeed(task) }),
   Layer.mock(ApiKeys)({ authenticate: (_: Redacted.Redacted) => Effect.succeed(principal) }),
   Layer.mock(Agents)({}),
+  Layer.mock(AgentVersions)({}),
   Layer.mock(Artifacts)({}),
   Layer.mock(System)({ readiness: Effect.never })
 )

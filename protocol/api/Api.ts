@@ -8,6 +8,7 @@ import { HttpApi, HttpApiMiddleware, OpenApi } from "effect/http-api"
 import * as Limits from "../Limits.ts"
 import { InvalidInput } from "../Problem.ts"
 import { AgentsApi } from "./AgentsApi.ts"
+import { AgentVersionsApi } from "./AgentVersionsApi.ts"
 import { ApiKeysApi } from "./ApiKeysApi.ts"
 import { ArtifactsApi } from "./ArtifactsApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
@@ -24,7 +25,7 @@ export class Transport extends HttpApiMiddleware.Service<Transport>()("datamcp/p
 const closed = { onExcessProperty: "error", errors: "all" } as const
 
 export class Api extends HttpApi.make("datamcp")
-  .add(TasksApi, GraphsApi, AgentsApi, ArtifactsApi, ApiKeysApi, SystemApi, HealthApi)
+  .add(TasksApi, GraphsApi, AgentsApi, AgentVersionsApi, ArtifactsApi, ApiKeysApi, SystemApi, HealthApi)
   .middleware(Transport)
   .annotate(HttpApi.QueryParseOptions, closed)
   .annotate(HttpApi.PayloadParseOptions, closed)

@@ -16,6 +16,7 @@ import { withRemoteParent } from "../../protocol/TraceContext.ts"
 import { RequestTrace } from "../observability/RequestTrace.ts"
 import * as AccessLog from "./AccessLog.ts"
 import * as AgentRoutes from "./AgentRoutes.ts"
+import * as AgentVersionRoutes from "./AgentVersionRoutes.ts"
 import * as ApiKeyRoutes from "./ApiKeyRoutes.ts"
 import * as ArtifactRoutes from "./ArtifactRoutes.ts"
 import * as AuthenticationLive from "./AuthenticationLive.ts"
@@ -79,6 +80,7 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     TaskRoutes.layer,
     GraphRoutes.layer,
     AgentRoutes.layer,
+    AgentVersionRoutes.layer,
     ArtifactRoutes.layer,
     ApiKeyRoutes.layer,
     SystemRoutes.systemLayer,

@@ -96,6 +96,7 @@ export const settleRow = (slot: Slot, task: RunningTask, end: Settlement, unclai
   id: task.id,
   attempt: task.attempt,
   epoch: slot.epoch,
+  version: task.agentVersion,
   status: statusOf[end._tag],
   result:
     end._tag === "Completed"
@@ -125,6 +126,15 @@ export const settleEvent = (
           ? { attempt, execution_time_ms: end.executionMillis, error: { ...end.error }, delay_ms: end.delayMillis }
           : { attempt, execution_time_ms: end.executionMillis, error: { ...end.error } }
 })
+
+/** What `TaskStarted` says: the first definition of an agent is not written down with each of its tasks. */
+export const startedData = (attempt: number, agentVersion: number | undefined) => ({
+  attempt,
+  agent_version: agentVersion ?? firstDefinition
+})
+
+/** The version of an agent's first definition. */
+export const firstDefinition = 1
 
 /** A `task_change` as JSON or as columns. */
 export interface ChangeRow {

@@ -7,6 +7,7 @@ import type { Schema } from "effect"
 import type { Event } from "../../protocol/Event.ts"
 import type { GraphKey } from "../../protocol/Ids.ts"
 import type { Dependency, Graph, Task, TaskConfiguration, TaskError } from "../../protocol/Task.ts"
+import { startedData } from "./TaskRows.ts"
 
 /** A column of Postgres's clock as RFC 3339 in UTC with microseconds, whatever the session's time zone. */
 const utc = (column: string, name: string) =>
@@ -65,8 +66,12 @@ export interface EventRow extends Event {
 export const eventOfRow = ({ attempt, ...event }: EventRow): Event => {
   if (attempt === null || attempt === 0 || !ofAttempts.has(event.type)) return event
   const { data } = event
-  return { ...event, data: typeof data === "object" && !Array.isArray(data) ? { attempt, ...data } : { attempt } }
+  const own = event.type === "TaskStarted" ? startedData(attempt, undefined) : { attempt }
+  return { ...event, data: isJsonObject(data) ? { ...own, ...data } : own }
 }
+
+const isJsonObject = (data: Schema.Json): data is { readonly [name: string]: Schema.Json } =>
+  typeof data === "object" && data !== null && !Array.isArray(data)
 
 const ofAttempts: ReadonlySet<Event["type"]> = new Set([
   "TaskStarted",

@@ -117,7 +117,9 @@ describe("a further attempt", () => {
     expect(maxAttempts({ retry: { kind: "list", delays_ms: [1, 2, 3] } })).toBe(4)
     expect(maxAttempts({ retry: { kind: "list", delays_ms: [1, 2, 3], max_attempts: 2 } })).toBe(2)
     expect(maxAttempts({ retry: { kind: "fixed" } })).toBe(5)
-    expect(maxAttempts({ retry: { kind: "list", delays_ms: new Array(100).fill(1) } })).toBe(Limits.attemptsMax)
+    expect(maxAttempts({ retry: { kind: "list", delays_ms: Array.from({ length: 100 }, () => 1) } })).toBe(
+      Limits.attemptsMax
+    )
   })
 })
 

@@ -15,6 +15,7 @@ import { CreateAgent } from "../../protocol/Agent.ts"
 import { NodeName } from "../../protocol/Ids.ts"
 import { SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
+import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Startup } from "../../src/app/Startup.ts"
@@ -61,7 +62,14 @@ const stores = Layer.mergeAll(
 
 const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
 
-const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+const cases = Layer.mergeAll(
+  Tasks.layer,
+  Agents.layer,
+  AgentVersions.layer,
+  ApiKeys.layer,
+  Artifacts.layer,
+  System.layer
+)
 
 /** Without host and reconciler, on any database. */
 export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>
