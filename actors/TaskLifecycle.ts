@@ -11,7 +11,6 @@
  */
 import type { Schema } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
-import * as Limits from "../protocol/Limits.ts"
 import type { TaskError } from "../protocol/Task.ts"
 import type { Settlement } from "./ports/Ledger.ts"
 import * as Retries from "./Retries.ts"
@@ -19,6 +18,8 @@ import * as Retries from "./Retries.ts"
 /** How an attempt ended, as the instance saw it. */
 export type AttemptEnd =
   | { readonly _tag: "Returned"; readonly data: Schema.Json; readonly dataBytes: number }
+  /** A result that is too large even for an artifact of its own. */
+  | { readonly _tag: "ReturnedTooMuch"; readonly dataBytes: number; readonly bytesMax: number }
   | {
       readonly _tag: "Failed"
       readonly error: TaskError
@@ -49,16 +50,11 @@ export const settlementOf = (end: AttemptEnd, attempt: Ended): Settlement => {
         ? unknownOutcome("its node stopped while it ran", undefined, executionMillis)
         : { _tag: "Released" }
     case "Returned":
-      return end.dataBytes <= Limits.resultBytesMax
-        ? { _tag: "Completed", data: end.data, dataBytes: end.dataBytes, executionMillis }
-        : {
-            _tag: "Failed",
-            executionMillis,
-            error: {
-              code: "result_too_large",
-              message: `the result has ${end.dataBytes} bytes; at most ${Limits.resultBytesMax} fit inline, save larger data as an artifact`
-            }
-          }
+      return { _tag: "Completed", data: end.data, dataBytes: end.dataBytes, executionMillis }
+    case "ReturnedTooMuch": {
+      const message = `the result has ${end.dataBytes} bytes; at most ${end.bytesMax} are kept, save larger data as an artifact`
+      return { _tag: "Failed", executionMillis, error: { code: "result_too_large", message } }
+    }
     case "TimedOut": {
       if (end.deadline) {
         const error = { code: "deadline", message: "its deadline passed before it completed" }

@@ -11,9 +11,13 @@ export const bodyBytesMax = 1024 * 1024
 export const batchBodyBytesMax = 64 * 1024 * 1024
 /** Deepest nesting of a JSON body. */
 export const jsonDepthMax = 32
-/** Largest payload of a task that is stored inline, in bytes of UTF-8 JSON. Larger data goes into an artifact. */
+/** Largest JSON body of a command that submits one task with a large payload, in bytes. */
+export const largeBodyBytesMax = 65 * 1024 * 1024
+/** Largest payload or result of a task, in bytes of UTF-8 JSON, unless a node is configured for less. */
+export const largeDataBytesMax = 64 * 1024 * 1024
+/** Largest payload of a task that is stored inline, in bytes of UTF-8 JSON. Larger ones become artifacts by themselves. */
 export const payloadBytesMax = 256 * 1024
-/** Largest result of a task that is stored inline, in bytes of UTF-8 JSON. */
+/** Largest result of a task that is stored inline, in bytes of UTF-8 JSON. Larger ones become artifacts by themselves. */
 export const resultBytesMax = 256 * 1024
 /** Largest artifact, in bytes. */
 export const artifactBytesMax = 64 * 1024 * 1024

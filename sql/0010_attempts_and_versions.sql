@@ -26,3 +26,8 @@ from agents;
 
 -- Ends by definition, to compare two of them. Null: of an agent's first one, or, without an attempt, from outside.
 alter table agent_tallies add column version int;
+
+-- The task whose payload or result an artifact is: it goes when that is gone. No reference: tasks go without asking.
+alter table artifacts add column task_id uuid;
+-- Looked through in turn for those whose task is gone; other artifacts are not in it.
+create index artifacts_of_tasks on artifacts (id) where task_id is not null;

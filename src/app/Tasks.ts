@@ -6,7 +6,9 @@
  * what still can be wrong with it is refused with `InvalidInput` naming the field.
  */
 import { Context, DateTime, type Duration, Effect, Layer, Result, type Schema, Stream } from "effect"
+import { referenceOf } from "../../actors/LargeData.ts"
 import { AgentStore } from "../../actors/ports/AgentStore.ts"
+import { ArtifactStore } from "../../actors/ports/ArtifactStore.ts"
 import { Bus } from "../../actors/ports/Bus.ts"
 import { Ledger } from "../../actors/ports/Ledger.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
@@ -109,6 +111,7 @@ export class Tasks extends Context.Service<
       const ledger = yield* Ledger
       const bus = yield* Bus
       const agents = yield* AgentStore
+      const artifacts = yield* ArtifactStore
       const openStream = yield* OpenStreams.make
 
       // The hottest two of all; `Effect.fn` would build a stack trace for each call.
@@ -210,6 +213,9 @@ export class Tasks extends Context.Service<
         const open = yield* reader.openDependencies(namespace, id)
         const agent = task.agent_id === null ? undefined : yield* agents.byId(task.agent_id)
         const at = DateTime.formatIso(yield* DateTime.now)
+        // Two tasks will share it: it stays when the first of them goes.
+        const payload = referenceOf(task.payload)
+        if (payload !== undefined) yield* Effect.mapError(artifacts.release(namespace, payload.$artifact), unavailable)
         return yield* scheduler.submitOne(retryCommand(task, { at, open, agent }), id)
       }, orUnavailable)
 

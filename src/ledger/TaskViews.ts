@@ -67,11 +67,8 @@ export const eventOfRow = ({ attempt, ...event }: EventRow): Event => {
   if (attempt === null || attempt === 0 || !ofAttempts.has(event.type)) return event
   const { data } = event
   const own = event.type === "TaskStarted" ? startedData(attempt, undefined) : { attempt }
-  return { ...event, data: isJsonObject(data) ? { ...own, ...data } : own }
+  return { ...event, data: typeof data === "object" ? Object.assign(own, data) : own }
 }
-
-const isJsonObject = (data: Schema.Json): data is { readonly [name: string]: Schema.Json } =>
-  typeof data === "object" && data !== null && !Array.isArray(data)
 
 const ofAttempts: ReadonlySet<Event["type"]> = new Set([
   "TaskStarted",

@@ -11,7 +11,8 @@ const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.is
 const Chance = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 0.999_999 }))
 
 const End = Schema.Union([
-  Schema.TaggedStruct("Returned", { data: Schema.Null, dataBytes: between(0, 2 * Limits.resultBytesMax) }),
+  Schema.TaggedStruct("Returned", { data: Schema.Null, dataBytes: between(0, Limits.resultBytesMax) }),
+  Schema.TaggedStruct("ReturnedTooMuch", { dataBytes: between(2, 1e9), bytesMax: between(1, 1e9) }),
   Schema.TaggedStruct("Failed", {
     error: Schema.Struct({ code: Schema.String, message: Schema.String }),
     retryable: Schema.Boolean,
@@ -48,7 +49,7 @@ describe("the end of an attempt", () => {
     const settlement = settlementOf(end, { number, executionMillis: 7, order, chance, nowMillis: 0 })
     switch (settlement._tag) {
       case "Completed":
-        return expect(end._tag === "Returned" && end.dataBytes <= Limits.resultBytesMax).toBe(true)
+        return expect(end._tag).toBe("Returned")
       case "Released":
         return expect([end._tag, atMostOnce]).toEqual(["Stopped", false])
       case "Retry":
@@ -76,6 +77,7 @@ describe("the end of an attempt", () => {
       while (settlementOf(end, { number, executionMillis: 1, order, chance, nowMillis: 0 })._tag === "Retry") number++
       const final =
         end._tag === "Returned" ||
+        end._tag === "ReturnedTooMuch" ||
         end._tag === "Stopped" ||
         (end._tag === "Failed" && !end.retryable) ||
         (end._tag === "TimedOut" && end.deadline)
@@ -101,14 +103,17 @@ describe("the end of an attempt", () => {
     })
   })
 
-  it("tells a result that is too large from one that fits by a byte", () => {
-    const ends = [Limits.resultBytesMax, Limits.resultBytesMax + 1].map((dataBytes) =>
-      settlementOf(
-        { _tag: "Returned", data: null, dataBytes },
-        { number: 1, executionMillis: 1, order: orderWith({}), chance: 0, nowMillis: 0 }
-      )
-    )
-    expect(ends).toMatchObject([{ _tag: "Completed" }, { _tag: "Failed", error: { code: "result_too_large" } }])
+  it("is a failure when the result is too large to be kept, with both sizes", () => {
+    const end = { _tag: "ReturnedTooMuch", dataBytes: 301, bytesMax: 300 } as const
+    const settlement = settlementOf(end, {
+      number: 1,
+      executionMillis: 1,
+      order: orderWith({}),
+      chance: 0,
+      nowMillis: 0
+    })
+    expect(settlement).toMatchObject({ _tag: "Failed", error: { code: "result_too_large" } })
+    expect(JSON.stringify(settlement)).toMatch(/301 bytes; at most 300/u)
   })
 
   it("keeps its own reason when the last attempt fails", () => {
