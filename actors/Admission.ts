@@ -2,7 +2,7 @@
  * Decides, as pure functions, how a routed command is handed to the ledger, why it is refused, and what its submitter is
  * answered.
  */
-import { Result } from "effect"
+import { Result, type Schema } from "effect"
 import { freightBytesMax, type TaskOrder } from "../protocol/Dispatch.ts"
 import { type GraphId, TaskId } from "../protocol/Ids.ts"
 import * as Limits from "../protocol/Limits.ts"
@@ -56,11 +56,24 @@ export const admit = (
         field: "payload",
         limit: Limits.payloadBytesMax,
         unit: "bytes",
-        detail: `payload: has ${payloadBytes} bytes as JSON; at most ${Limits.payloadBytesMax} fit inline, upload larger data as an artifact`
+        detail: `payload: has ${payloadBytes} bytes as JSON; at most ${Limits.payloadBytesMax} fit inline`
       })
     )
   }
   return Result.succeed(routed(command, { ...origin, agent, type, payload, payloadBytes }))
+}
+
+/** Whether a command was refused only because its payload does not fit into its row: it can be kept as an artifact. */
+export const isForArtifact = (refusal: Refusal): boolean =>
+  refusal._tag === "TooLarge" && refusal.field === "payload" && refusal.limit === Limits.payloadBytesMax
+
+/** The payload as the text that is kept, or why it is too large even for that. */
+export const largePayload = (payload: Schema.Json | undefined, bytesMax: number): Result.Result<string, TooLarge> => {
+  const text = JSON.stringify(payload ?? null)
+  const payloadBytes = utf8Bytes(text)
+  if (payloadBytes <= bytesMax) return Result.succeed(text)
+  const detail = `payload: has ${payloadBytes} bytes as JSON; the limit is ${bytesMax}`
+  return Result.fail(new TooLarge({ field: "payload", limit: bytesMax, unit: "bytes", detail }))
 }
 
 /** The type a command is routed as, or everything that is wrong with it. */
@@ -91,7 +104,7 @@ const routed = (
     readonly payloadBytes: number
   }
 ): Routed => {
-  const configuration = Routing.effectiveConfiguration(command, input.agent)
+  const configuration = Routing.effectiveConfiguration(command, input.agent, input.id)
   const lane = Routing.laneOf(command)
   const name = command.name ?? input.type
   const maxAttempts = Routing.maxAttempts(configuration)

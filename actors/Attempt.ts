@@ -4,12 +4,16 @@
  */
 import { Cause, Duration, Effect, Exit, Fiber, JsonPointer, Option, Schema } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
+import * as Limits from "../protocol/Limits.ts"
 import { storable, storableJson } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import { BehaviourFailure, type RunAttempt } from "./Behaviour.ts"
 import type { Conversation } from "./Conversation.ts"
+import { stackOf } from "./CrashStack.ts"
+import * as LargeData from "./LargeData.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import * as Routing from "./Routing.ts"
+import { artifactFailure } from "./SavedArtifact.ts"
 import type { AttemptEnd } from "./TaskLifecycle.ts"
 
 /** Longest text of an error that is kept, in characters. */
@@ -53,7 +57,7 @@ export const run = (input: {
         emit: input.conversation.emit
       })
     )
-  ).pipe(Effect.map(returned))
+  ).pipe(Effect.flatMap((data) => returned(order, data)))
   const abandon = (fiber: Fiber.Fiber<unknown, unknown>) =>
     Effect.timeoutOrElse(Fiber.interrupt(fiber), {
       duration: input.cleanUpWithin,
@@ -94,18 +98,33 @@ const overOrParked = <A, E>(fiber: Fiber.Fiber<A, E>, conversation: Conversation
     return Effect.sync(fiber.addObserver((exit) => resume(Effect.succeed(exit))))
   })
 
-const returned = (data: Schema.Json): AttemptEnd => {
+const returned = (order: TaskOrder, data: Schema.Json) => {
   const written: string | undefined = JSON.stringify(data)
   if (written === undefined) {
-    return { _tag: "Crashed", message: "the behaviour returned something that is not JSON" }
+    const message = "the behaviour returned something that is not JSON"
+    return Effect.succeed<AttemptEnd>({ _tag: "Crashed", message })
   }
   const text = storableJson(written)
-  return {
+  const dataBytes = text.length <= 64 * 1024 ? text.length : new TextEncoder().encode(text).length
+  if (dataBytes > Limits.resultBytesMax) return kept(order, text, dataBytes)
+  return Effect.succeed<AttemptEnd>({
     _tag: "Returned",
     data: text === written ? data : JSON.parse(text),
-    dataBytes: text.length <= 64 * 1024 ? text.length : new TextEncoder().encode(text).length
-  }
+    dataBytes
+  })
 }
+
+/** A result that is too large for its task's row, as an artifact; one that is too large for that as it is, to be refused. */
+const kept = Effect.fnUntraced(function* ({ id, namespace }: TaskOrder, text: string, dataBytes: number) {
+  const { bytesMax } = yield* LargeData.LargeDataLimits
+  if (dataBytes > bytesMax) {
+    const tooLarge: AttemptEnd = { _tag: "ReturnedTooMuch", dataBytes, bytesMax }
+    return tooLarge
+  }
+  const data = yield* Effect.mapError(LargeData.keep({ namespace, owner: id, name: "result", text }), artifactFailure)
+  const end: AttemptEnd = { _tag: "Returned", data, dataBytes: JSON.stringify(data).length }
+  return end
+})
 
 const endOfCause = (cause: Cause.Cause<BehaviourFailure>): AttemptEnd => {
   const crash = cause.reasons.find(Cause.isDieReason)
@@ -113,7 +132,8 @@ const endOfCause = (cause: Cause.Cause<BehaviourFailure>): AttemptEnd => {
     const { defect } = crash
     return {
       _tag: "Crashed",
-      message: bounded(defect instanceof Error ? `${defect.name}: ${defect.message}` : String(defect))
+      message: bounded(defect instanceof Error ? `${defect.name}: ${defect.message}` : String(defect)),
+      stack: stackOf(defect)
     }
   }
   const failure = cause.reasons.find(Cause.isFailReason)?.error
@@ -136,8 +156,15 @@ const bounded = (text: string) =>
     ? storable(text)
     : `${storable(text.slice(0, messageCharactersMax))}... (${text.length} characters)`
 
-/** The payload with every `$result` reference replaced by that task's result data. */
+/** The payload, brought back from its artifact, with every `$result` reference replaced by that task's result data. */
 const resolved = (order: TaskOrder, payload: Schema.Json) => {
+  const artifact = LargeData.referenceOf(payload)
+  return artifact === undefined
+    ? withResults(order, payload)
+    : Effect.flatMap(LargeData.load(order.namespace, artifact), (loaded) => withResults(order, loaded))
+}
+
+const withResults = (order: TaskOrder, payload: Schema.Json) => {
   const ids = Routing.references(payload)
   if (ids.size === 0) return Effect.succeed(payload)
   return Effect.gen(function* () {
@@ -152,7 +179,11 @@ const resolved = (order: TaskOrder, payload: Schema.Json) => {
           (error) => new BehaviourFailure({ code: "results_unavailable", message: error.message, retryable: true })
         )
       )
-    const data = new Map(results.map((result) => [result.id, result.data] as const))
+    const data = new Map<string, Schema.Json>()
+    for (const result of results) {
+      const artifact = LargeData.referenceOf(result.data)
+      data.set(result.id, artifact === undefined ? result.data : yield* LargeData.load(order.namespace, artifact))
+    }
     const missing: Array<string> = []
     const whole = Routing.replaceReferences(payload, ({ id, path }) => {
       const value = pointed(data.get(id), path)

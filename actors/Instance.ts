@@ -111,9 +111,12 @@ interface Held {
 interface Claiming {
   /** Ended from outside before its claim was answered: not to be started. */
   cancelled: boolean
+  /** What it runs under if it is won. */
+  readonly generation: Generations.Generation
 }
 
 interface Running {
+  readonly generation: Generations.Generation
   fiber: Fiber.Fiber<void> | undefined
   /** Set before the fiber is interrupted. */
   cause: "cancelled" | "stopped" | undefined
@@ -179,11 +182,10 @@ export const run = Effect.fnUntraced(function* (input: {
   let woken = false
   let crashes = noCrashes
 
-  const concurrency = () =>
-    generations.current().agent.configuration.max_concurrent_tasks ?? Routing.defaults.concurrentTasks
+  const concurrency = () => generations.agent().configuration.max_concurrent_tasks ?? Routing.defaults.concurrentTasks
   const free = () => (intake === "open" ? concurrency() - running.size - claiming.size : 0)
   const mayBeginUnclaimed = (order: TaskOrder) =>
-    generations.current().idempotent &&
+    generations.idempotent() &&
     order.at_most_once !== true &&
     order.payload_behind !== true &&
     (order.attempts ?? 0) < order.max_attempts
@@ -193,7 +195,7 @@ export const run = Effect.fnUntraced(function* (input: {
   // --- arrival
 
   const take = (order: TaskOrder): boolean => {
-    if (intake !== "open" || generations.current().agent.desiredInstances !== 1) return false
+    if (intake !== "open" || generations.agent().desiredInstances !== 1) return false
     const mayOvertake = onTheirWay.size > 0 || backlogWanted || woken || looking
     if (mayOvertake || free() <= lanes.size()) {
       if (onTheirWay.size < limits.onTheirWayMax) onTheirWay.add(order.id)
@@ -285,21 +287,27 @@ export const run = Effect.fnUntraced(function* (input: {
   // --- claim and run
 
   const claim = (held: ReadonlyArray<Held>) => {
-    for (const { order } of held) claiming.set(order.id, { cancelled: false })
+    for (const { order } of held) {
+      claiming.set(order.id, { cancelled: false, generation: generations.enter(order.id) })
+    }
     return Effect.map(
       ledger.claim(
         slot,
-        held.map(({ order }) => order)
+        held.map(({ order }) => order),
+        undefined,
+        ({ id }) => versionOf(claiming.get(id)?.generation)
       ),
       ({ claimed, fenced }) => {
         const won = new Map(claimed.map((entry) => [entry.id, entry] as const))
         for (const { decided, order } of held) {
           const entry = won.get(order.id)
-          const cancelled = claiming.get(order.id)?.cancelled === true
+          const claim = claiming.get(order.id)
           claiming.delete(order.id)
-          if (entry !== undefined && !cancelled) {
-            if (intake === "open") start(order, entry)
-            else giveBack(order, entry)
+          if (claim !== undefined) {
+            const wins = entry !== undefined && !claim.cancelled
+            if (wins && intake === "open") start(order, entry, claim.generation)
+            else fork(generations.leave(claim.generation))
+            if (wins && intake !== "open") giveBack(order, entry)
           }
           decided()
         }
@@ -309,10 +317,31 @@ export const run = Effect.fnUntraced(function* (input: {
     )
   }
 
-  const start = (order: TaskOrder, claimed: Claimed) => {
+  /** Tasks that ask for a version that this agent does not offer any more wait for one that does; the others are returned. */
+  const setAsideWhatIsGone = (held: ReadonlyArray<Held>): ReadonlyArray<Held> => {
+    const agent = generations.agent()
+    const gone = held.filter(({ order }) => Routing.asksForWhatIsGone(agent, order.type))
+    if (gone.length === 0) return held
+    const ids = gone.map(({ order }) => order.id)
+    fork(
+      ledger.setAside(agent, ids).pipe(
+        // They are still queued: the next look into the ledger finds them.
+        Effect.catch((error) => Effect.logDebug("tasks could not be set aside", error.message)),
+        Effect.ensuring(
+          Effect.sync(() => {
+            for (const { decided } of gone) decided()
+          })
+        )
+      )
+    )
+    return held.filter(({ order }) => !ids.includes(order.id))
+  }
+
+  const start = (order: TaskOrder, claimed: Claimed, generation: Generations.Generation) => {
     const won = Deferred.makeUnsafe<Claimed | undefined>()
     Deferred.doneUnsafe(won, Effect.succeed(claimed))
-    enter(order, claimed, { fiber: undefined, cause: undefined, claim: "decided", won, decided: nothingToDecide })
+    const decided = nothingToDecide
+    enter(order, claimed, { generation, fiber: undefined, cause: undefined, claim: "decided", won, decided })
   }
 
   const enter = (order: TaskOrder, expected: Claimed, entry: Running) => {
@@ -327,7 +356,8 @@ export const run = Effect.fnUntraced(function* (input: {
   const begin = (held: ReadonlyArray<Held>) => {
     const begun = held.map(({ decided, order }) => {
       const won = Deferred.makeUnsafe<Claimed | undefined>()
-      const entry: Running = { fiber: undefined, cause: undefined, claim: "wanted", won, decided }
+      const generation = generations.enter(order.id)
+      const entry: Running = { generation, fiber: undefined, cause: undefined, claim: "wanted", won, decided }
       enter(order, { id: order.id, attempt: (order.attempts ?? 0) + 1, startedBy: 0, payload: undefined }, entry)
       return { order, entry }
     })
@@ -341,7 +371,8 @@ export const run = Effect.fnUntraced(function* (input: {
     const claiming = ledger.claim(
       slot,
       begun.map(({ order }) => order),
-      stillWanted
+      stillWanted,
+      ({ id }) => versionOf(entries.get(id)?.generation)
     )
     fork(
       Effect.map(claiming, ({ claimed, fenced }) => {
@@ -372,7 +403,7 @@ export const run = Effect.fnUntraced(function* (input: {
       // Interrupted before anything was written: for the ledger it has never begun.
       if (entry.cause !== undefined) return Effect.sync(entry.decided)
       return Effect.map(
-        ledger.settle(slot, taskOf(order, expected), settlement, { unclaimed: true }),
+        ledger.settle(slot, taskOf(order, expected, entry.generation), settlement, { unclaimed: true }),
         ({ recorded }) => {
           entry.decided()
           // Somebody was faster, the order was outdated, or this instance is: the ordinary claim finds out.
@@ -382,7 +413,7 @@ export const run = Effect.fnUntraced(function* (input: {
     }
     return Effect.flatMap(Deferred.await(entry.won), (claimed) => {
       if (claimed === undefined) return Effect.void
-      const task = taskOf(order, claimed)
+      const task = taskOf(order, claimed, entry.generation)
       return entry.cause === "cancelled" ? recordIfRunning(task, settlement) : ledger.settle(slot, task, settlement)
     })
   }
@@ -407,7 +438,7 @@ export const run = Effect.fnUntraced(function* (input: {
   }
 
   const attempt = (order: TaskOrder, claimed: Claimed, entry: Running) => {
-    const generation = generations.enter()
+    const { generation } = entry
     const task = taskOf(order, claimed)
     const conversation = Conversation.make({
       ...{ ledger, slot, order, clock, limits: conversationLimits },
@@ -438,7 +469,13 @@ export const run = Effect.fnUntraced(function* (input: {
         if (end._tag === "Crashed") onCrash(task, end.message)
         Metrics.taskRunSeconds.updateUnsafe(executionMillis / 1_000, context)
         const chance = yield* Random.next
-        const settlement = TaskLifecycle.settlementOf(end, { number: claimed.attempt, executionMillis, order, chance })
+        const settlement = TaskLifecycle.settlementOf(end, {
+          number: claimed.attempt,
+          executionMillis,
+          order,
+          chance,
+          nowMillis: clock.currentTimeMillisUnsafe()
+        })
         const recording = record(order, entry, claimed, settlement)
         yield* order.trace === undefined ? recording : Effect.withSpan(recording, "task.settle")
       }).pipe(
@@ -479,7 +516,7 @@ export const run = Effect.fnUntraced(function* (input: {
     yield* changed.await
     changed.closeUnsafe()
     while (free() > 0 && lanes.size() > 0) {
-      const held = lanes.take(Math.min(free(), limits.claimTasks))
+      const held = setAsideWhatIsGone(lanes.take(Math.min(free(), limits.claimTasks)))
       const ordinary = held.filter(({ order }) => !mayBeginUnclaimed(order))
       if (ordinary.length > 0) fork(claim(ordinary))
       if (ordinary.length < held.length) begin(held.filter(({ order }) => mayBeginUnclaimed(order)))
@@ -593,12 +630,19 @@ export const run = Effect.fnUntraced(function* (input: {
   return end
 })
 
-const taskOf = (order: TaskOrder, claimed: Claimed): RunningTask => ({
+const taskOf = (order: TaskOrder, claimed: Claimed, generation?: Generations.Generation): RunningTask => ({
   id: order.id,
   namespace: order.namespace,
   attempt: claimed.attempt,
-  trace: order.trace
+  trace: order.trace,
+  agentVersion: versionOf(generation)
 })
+
+/** As the ledger takes it: nothing for the first one, which most agents keep for good. */
+const versionOf = (generation: Generations.Generation | undefined): number | undefined => {
+  const version = generation?.definition.version
+  return version === 1 ? undefined : version
+}
 
 const nothingToDecide = () => {}
 

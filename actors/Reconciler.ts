@@ -8,6 +8,7 @@
  *   forgotten  agents with queued or running tasks          --> wake their hosts
  *   orphans    running tasks of leases that fell silent     --> taken over
  *   unassigned tasks that wait for an agent that can do them --> queued
+ *   artifacts  payloads and results of tasks that are gone  --> removed
  *   tidy       tallies folded, idempotency keys forgotten, drained agents ended
  *
  * Each loop is silent when it did nothing, and goes again at once when its batch was full.
@@ -17,6 +18,7 @@ import type { Namespace, TaskType } from "../protocol/Ids.ts"
 import * as Metrics from "../protocol/Metrics.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
 import { AgentStore } from "./ports/AgentStore.ts"
+import { ArtifactStore } from "./ports/ArtifactStore.ts"
 import { Bus } from "./ports/Bus.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import { Placement } from "./ports/Placement.ts"
@@ -52,6 +54,7 @@ export const layer = Layer.effectDiscard(
     const placement = yield* Placement
     const directory = yield* AgentDirectory
     const store = yield* AgentStore
+    const artifacts = yield* ArtifactStore
     const limits = yield* ReconcilerLimits
     const clock = yield* Clock.Clock
 
@@ -133,6 +136,9 @@ export const layer = Layer.effectDiscard(
       return ended + (yield* ledger.tidy(10_000))
     })
 
+    // Not all that one look sees goes: the next one, further on, can wait.
+    const orphanedArtifacts = Effect.as(artifacts.tidy(limits.batch), 0)
+
     yield* loop("due", limits.dueEvery, ledger.queueDue(limits.batch))
     yield* loop("awaits", limits.deadlinesEvery, ledger.signals.expire(limits.batch))
     yield* loop("cascades", limits.dueEvery, cascades)
@@ -141,5 +147,6 @@ export const layer = Layer.effectDiscard(
     yield* loop("orphans", limits.forgottenEvery, orphans)
     yield* loop("unassigned", limits.forgottenEvery, unassigned)
     yield* loop("tidy", limits.tidyEvery, tidy)
+    yield* loop("artifacts", limits.tidyEvery, orphanedArtifacts)
   })
 )

@@ -9,6 +9,7 @@ import { noMoment, utcMoment } from "../protocol/Moment.ts"
 import type { InvalidField } from "../protocol/Problem.ts"
 import type { SubmitTask, TaskConfiguration, TaskPriority } from "../protocol/Task.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
+import * as Rollout from "./Rollout.ts"
 
 /** What holds when neither task nor agent says otherwise. */
 export const defaults = {
@@ -39,6 +40,10 @@ export const canDo = (agent: AgentRecord, type: string): boolean => {
       (version === undefined || capabilityVersion(capability) === version)
   )
 }
+
+/** True of a task that asks for a version that its agent does not offer any more: nothing else of it may run it. */
+export const asksForWhatIsGone = (agent: AgentRecord, type: TaskType): boolean =>
+  type.includes("@") && !canDo(agent, type)
 
 const capabilityVersion = (capability: AgentRecord["capabilities"][number]): string | undefined => {
   const at = capability.name.indexOf("@")
@@ -81,10 +86,15 @@ const able = (agent: AgentRecord) =>
     .join(", ") || "nothing"
 
 /** The limits a task runs under: its own over its agent's over the defaults. Fixed when it is accepted. */
-export const effectiveConfiguration = (command: SubmitTask, agent: AgentRecord | undefined): TaskConfiguration => {
+export const effectiveConfiguration = (
+  command: SubmitTask,
+  agent: AgentRecord | undefined,
+  id: TaskId
+): TaskConfiguration => {
   const own = command.configuration
-  const retry = own?.retry ?? agent?.configuration.retry
-  const timeout = own?.timeout_ms ?? agent?.configuration.timeout_ms
+  const its = agent === undefined ? undefined : Rollout.configurationFor(agent, id)
+  const retry = own?.retry ?? its?.retry
+  const timeout = own?.timeout_ms ?? its?.timeout_ms
   return {
     ...(timeout !== undefined && { timeout_ms: timeout }),
     ...(retry !== undefined && { retry }),
@@ -93,8 +103,12 @@ export const effectiveConfiguration = (command: SubmitTask, agent: AgentRecord |
   }
 }
 
-export const maxAttempts = (configuration: TaskConfiguration): number =>
-  configuration.retry?.max_attempts ?? defaults.maxAttempts
+export const maxAttempts = ({ retry }: TaskConfiguration): number =>
+  retry?.max_attempts ?? attemptsOfList(retry) ?? defaults.maxAttempts
+
+/** A list of delays says how many attempts there are: one before the first delay, one after each. */
+const attemptsOfList = (retry: TaskConfiguration["retry"]): number | undefined =>
+  retry?.delays_ms === undefined ? undefined : Math.min(retry.delays_ms.length + 1, Limits.attemptsMax)
 
 export const laneOf = (command: SubmitTask): TaskPriority => command.priority ?? "normal"
 

@@ -20,6 +20,8 @@ import {
   admit,
   answerOf,
   invalid,
+  isForArtifact,
+  largePayload,
   mismatch,
   type Origin,
   type Refusal,
@@ -29,6 +31,8 @@ import {
   within
 } from "./Admission.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
+import * as LargeData from "./LargeData.ts"
+import { ArtifactStore } from "./ports/ArtifactStore.ts"
 import { type AcceptOutcome, Ledger } from "./ports/Ledger.ts"
 import * as TaskGraph from "./TaskGraph.ts"
 import { UuidV7 } from "./UuidV7.ts"
@@ -62,6 +66,8 @@ export class Scheduler extends Context.Service<
       const digest = yield* Digest.Digest
       const ids = yield* UuidV7
       const clock = yield* Clock.Clock
+      const artifacts = yield* ArtifactStore
+      const { bytesMax } = yield* LargeData.LargeDataLimits
       const { accept, acceptAtomically } = yield* AcceptQueue.make
 
       const agentFor = (namespace: Namespace, command: SubmitTask) =>
@@ -71,9 +77,13 @@ export class Scheduler extends Context.Service<
             ? directory.forType(namespace, command.type)
             : Effect.succeed(undefined)
 
-      const route = (command: SubmitTask, origin: Origin) =>
+      /** `kept` stands in place of a payload that is kept as an artifact. */
+      const route = (command: SubmitTask, origin: Origin, kept?: LargeData.ArtifactReference) =>
         Effect.mapError(agentFor(origin.principal.namespace, command), unavailable).pipe(
-          Effect.map((agent) => admit(command, agent, origin, clock.currentTimeMillisUnsafe())),
+          Effect.map((agent) => {
+            const admitted = kept === undefined ? command : { ...command, payload: kept }
+            return admit(admitted, agent, origin, clock.currentTimeMillisUnsafe())
+          }),
           command.idempotency_key === undefined ? identity : Effect.flatMap(withIdempotency(command))
         )
 
@@ -87,13 +97,33 @@ export class Scheduler extends Context.Service<
               )
 
       const routeOrAnswer = (command: SubmitTask, origin: Origin) =>
-        Effect.flatMap(route(command, origin), (routed): Effect.Effect<OnItsWay, Unavailable> => {
+        Effect.flatMap(route(command, origin), (routed): OnItsWayOrAway => {
           if (Result.isSuccess(routed)) return Effect.succeed({ routed: routed.success })
           // What was accepted once is answered again, though by now it would be refused: its deadline, its agent.
-          return Effect.map(earlierOf(origin.principal.namespace, command), (earlier) => ({
-            answer: earlier === undefined ? Result.fail(routed.failure) : repeated(earlier, command, origin)
-          }))
+          return Effect.flatMap(
+            earlierOf(origin.principal.namespace, command),
+            (earlier): OnItsWayOrAway =>
+              earlier === undefined
+                ? Effect.map(withPayloadKept(command, origin, routed.failure), (kept) =>
+                    Result.isSuccess(kept) ? { routed: kept.success } : { answer: Result.fail(kept.failure) }
+                  )
+                : Effect.succeed({ answer: repeated(earlier, command, origin) })
+          )
         })
+
+      /** A command that was refused for the size of its payload once more, with the payload kept as an artifact. */
+      const withPayloadKept = Effect.fnUntraced(function* (command: SubmitTask, origin: Origin, refusal: Refusal) {
+        if (!isForArtifact(refusal)) return Result.fail(refusal)
+        const text = largePayload(command.payload, bytesMax)
+        if (Result.isFailure(text)) return Result.fail<Refusal>(text.failure)
+        const kept = yield* LargeData.keep({
+          namespace: origin.principal.namespace,
+          owner: origin.id,
+          name: "payload",
+          text: text.success
+        }).pipe(Effect.provideService(ArtifactStore, artifacts), Effect.mapError(unavailable))
+        return yield* route(command, origin, kept)
+      })
 
       const earlierOf = (namespace: Namespace, command: SubmitTask | SubmitGraph) =>
         command.idempotency_key === undefined
@@ -227,7 +257,10 @@ export class Scheduler extends Context.Service<
           const named = TaskGraph.toSubmitTask(graphTask, { key, taskIds, labels: command.labels })
           if (Result.isFailure(named)) return Result.fail<Refusal>(invalid(named.failure))
           const origin = { id: taskId, principal, trace, retryOf: undefined, graph: { id, key } }
-          const result = yield* route(named.success, origin)
+          const inline = yield* route(named.success, origin)
+          const result = Result.isSuccess(inline)
+            ? inline
+            : yield* withPayloadKept(named.success, origin, inline.failure)
           if (Result.isFailure(result)) return Result.fail(within(`tasks.${key}`, result.failure))
           all.push(result.success)
         }
@@ -238,6 +271,8 @@ export class Scheduler extends Context.Service<
     })
   )
 }
+
+type OnItsWayOrAway = Effect.Effect<OnItsWay, Unavailable>
 
 /** A command on its way: routed, or answered without being stored. */
 type OnItsWay =

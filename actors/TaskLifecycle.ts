@@ -12,14 +12,15 @@
  */
 import type { Schema } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
-import * as Limits from "../protocol/Limits.ts"
 import type { TaskError } from "../protocol/Task.ts"
 import type { Settlement } from "./ports/Ledger.ts"
-import { defaults } from "./Routing.ts"
+import * as Retries from "./Retries.ts"
 
 /** How an attempt ended, as the instance saw it. */
 export type AttemptEnd =
   | { readonly _tag: "Returned"; readonly data: Schema.Json; readonly dataBytes: number }
+  /** A result that is too large even for an artifact of its own. */
+  | { readonly _tag: "ReturnedTooMuch"; readonly dataBytes: number; readonly bytesMax: number }
   | {
       readonly _tag: "Failed"
       readonly error: TaskError
@@ -27,106 +28,104 @@ export type AttemptEnd =
       readonly retryAfterMillis: number | undefined
     }
   /** Something escaped the behaviour that it does not declare: a defect. */
-  | { readonly _tag: "Crashed"; readonly message: string }
+  | { readonly _tag: "Crashed"; readonly message: string; readonly stack?: string | undefined }
   | { readonly _tag: "TimedOut"; readonly afterMillis: number; readonly deadline: boolean }
   | { readonly _tag: "Stopped" }
 
-export const settlementOf = (
-  end: AttemptEnd,
-  attempt: {
-    readonly number: number
-    readonly executionMillis: number
-    readonly order: TaskOrder
-    /** Uniform in [0, 1). */
-    readonly chance: number
-  }
-): Settlement => {
+/** What is known of the attempt that ended. */
+interface Ended {
+  readonly number: number
+  readonly executionMillis: number
+  readonly order: TaskOrder
+  /** Uniform in [0, 1). */
+  readonly chance: number
+  /** When it ended. */
+  readonly nowMillis: number
+}
+
+export const settlementOf = (end: AttemptEnd, attempt: Ended): Settlement => {
   const { executionMillis } = attempt
   switch (end._tag) {
     case "Stopped":
       return attempt.order.at_most_once === true
-        ? unknownOutcome("its node stopped while it ran", executionMillis)
+        ? unknownOutcome("its node stopped while it ran", undefined, executionMillis)
         : { _tag: "Released" }
     case "Returned":
-      return end.dataBytes <= Limits.resultBytesMax
-        ? { _tag: "Completed", data: end.data, dataBytes: end.dataBytes, executionMillis }
-        : {
-            _tag: "Failed",
-            executionMillis,
-            error: {
-              code: "result_too_large",
-              message: `the result has ${end.dataBytes} bytes; at most ${Limits.resultBytesMax} fit inline, save larger data as an artifact`
-            }
-          }
-    case "TimedOut":
-      return end.deadline
-        ? {
-            _tag: "TimedOut",
-            executionMillis,
-            error: { code: "deadline", message: "its deadline passed before it completed" }
-          }
-        : again(
-            end,
-            attempt,
-            {
-              code: "timeout",
-              message: `the attempt was interrupted after ${end.afterMillis} ms`
-            },
-            undefined
-          )
-    case "Crashed":
-      return again(end, attempt, { code: "crashed", message: end.message }, undefined)
+      return { _tag: "Completed", data: end.data, dataBytes: end.dataBytes, executionMillis }
+    case "ReturnedTooMuch": {
+      const message = `the result has ${end.dataBytes} bytes; at most ${end.bytesMax} are kept, save larger data as an artifact`
+      return { _tag: "Failed", executionMillis, error: { code: "result_too_large", message } }
+    }
+    case "TimedOut": {
+      if (end.deadline) {
+        const error = { code: "deadline", message: "its deadline passed before it completed" }
+        return { _tag: "TimedOut", executionMillis, error }
+      }
+      return again(end, attempt, {
+        error: { code: "timeout", message: `the attempt was interrupted after ${end.afterMillis} ms` },
+        retryable: true,
+        retryAfterMillis: undefined
+      })
+    }
+    case "Crashed": {
+      const details = end.stack === undefined ? {} : { details: { stack: end.stack } }
+      return again(end, attempt, {
+        error: { code: "crashed", message: end.message, ...details },
+        retryable: true,
+        retryAfterMillis: undefined
+      })
+    }
     case "Failed":
-      return end.retryable
-        ? again(end, attempt, end.error, end.retryAfterMillis)
-        : { _tag: "Failed", error: end.error, executionMillis }
+      return again(end, attempt, end)
   }
 }
 
+/** Another attempt, or the end: as the task's delivery and retry policy have it. */
 const again = (
   end: AttemptEnd,
-  attempt: {
-    readonly number: number
-    readonly executionMillis: number
-    readonly order: TaskOrder
-    readonly chance: number
-  },
-  error: TaskError,
-  retryAfterMillis: number | undefined
+  attempt: Ended,
+  failed: {
+    readonly error: TaskError
+    readonly retryable: boolean
+    readonly retryAfterMillis: number | undefined
+  }
 ): Settlement => {
   const { executionMillis, number, order } = attempt
+  const { error } = failed
   if (order.at_most_once === true && end._tag !== "Failed") {
-    return unknownOutcome(error.message, executionMillis)
+    return unknownOutcome(error.message, error.details, executionMillis)
   }
-  if (number >= order.max_attempts || order.at_most_once === true) {
-    return { _tag: end._tag === "TimedOut" ? "TimedOut" : "Failed", error, executionMillis }
-  }
+  const retry =
+    order.at_most_once === true
+      ? ({ again: false, final: "at_most_once" } as const)
+      : Retries.decide(order.retry, {
+          ...failed,
+          number,
+          maxAttempts: order.max_attempts,
+          elapsedMillis: elapsedMillis(attempt),
+          chance: attempt.chance
+        })
+  if (retry.again) return { _tag: "Retry", error, executionMillis, delayMillis: retry.delayMillis }
   return {
-    _tag: "Retry",
-    error,
-    executionMillis,
-    delayMillis:
-      retryAfterMillis === undefined
-        ? backoffMillis(order.retry, number, attempt.chance)
-        : Math.min(retryAfterMillis, Limits.retryDelayMillisMax)
+    _tag: end._tag === "TimedOut" ? "TimedOut" : "Failed",
+    error: { ...error, final: retry.final },
+    executionMillis
   }
 }
 
-const unknownOutcome = (what: string, executionMillis: number): Settlement => ({
+/** Since the task's first attempt began. Postgres's clock set that moment, this node's reads it. */
+const elapsedMillis = ({ executionMillis, nowMillis, order }: Ended): number =>
+  order.first_started_at === undefined
+    ? executionMillis
+    : Math.max(executionMillis, nowMillis - Date.parse(order.first_started_at))
+
+const unknownOutcome = (what: string, details: TaskError["details"], executionMillis: number): Settlement => ({
   _tag: "Failed",
   executionMillis,
-  error: { code: "unknown_outcome", message: `${what}; it may run at most once` }
+  error: {
+    code: "unknown_outcome",
+    message: `${what}; it may run at most once`,
+    ...(details !== undefined && { details }),
+    final: "at_most_once"
+  }
 })
-
-/**
- * Delay before the attempt after `number`: exponential, capped, then spread downwards by `jitter`. Between
- * `(1 - jitter)` of the capped delay and all of it.
- */
-export const backoffMillis = (policy: TaskOrder["retry"], number: number, chance: number): number => {
-  const delay = policy?.delay_ms ?? defaults.delayMillis
-  const factor = policy?.factor ?? defaults.factor
-  const cap = policy?.delay_max_ms ?? Math.max(defaults.delayMaxMillis, delay)
-  const jitter = policy?.jitter ?? defaults.jitter
-  const whole = Math.min(cap, delay * factor ** (number - 1))
-  return Math.round(whole * (1 - jitter * chance))
-}

@@ -6,7 +6,8 @@
 import { Schema } from "effect"
 import { AgentId, AgentName, Namespace, NodeName, TaskType } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
-import { Labels, Metadata, RetryPolicy, Timestamp } from "./Task.ts"
+import { RetryPolicy } from "./RetryPolicy.ts"
+import { Labels, Metadata, Timestamp } from "./Task.ts"
 
 /** A task type that an agent can do. */
 export const Capability = Schema.Struct({
@@ -65,6 +66,15 @@ const definitionFields = {
   metadata: Schema.optionalKey(Metadata)
 }
 
+/** Command: give a new configuration to a share of new tasks first. */
+const startRollout = {
+  rollout: Schema.optionalKey(
+    Schema.Struct({ percent: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 99 })) })
+  ).annotateKey({
+    description: "Share of new tasks that get the new `configuration`; the others run under the version before."
+  })
+}
+
 /** Command: define an agent. */
 export const CreateAgent = Schema.Struct({ name: AgentName, type: AgentType, ...definitionFields }).annotate({
   identifier: "CreateAgent"
@@ -72,7 +82,9 @@ export const CreateAgent = Schema.Struct({ name: AgentName, type: AgentType, ...
 export type CreateAgent = typeof CreateAgent.Type
 
 /** Command: replace the parts that are given. The name and the type of an agent never change. */
-export const UpdateAgent = Schema.Struct(definitionFields).annotate({ identifier: "UpdateAgent" })
+export const UpdateAgent = Schema.Struct({ ...definitionFields, ...startRollout }).annotate({
+  identifier: "UpdateAgent"
+})
 export type UpdateAgent = typeof UpdateAgent.Type
 
 /** Command: set how many instances shall run. */
@@ -80,6 +92,14 @@ export const ScaleAgent = Schema.Struct({
   desired_instances: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.instancesMax }))
 }).annotate({ identifier: "ScaleAgent" })
 export type ScaleAgent = typeof ScaleAgent.Type
+
+/** View: a roll-out under way. */
+export const Rollout = Schema.Struct({
+  percent: Schema.Int.annotateKey({ description: "Share of new tasks that run under `version`." }),
+  version: Schema.Int.annotateKey({ description: "The definition that is rolled out." }),
+  base_version: Schema.Int.annotateKey({ description: "The definition that the other tasks run under." })
+}).annotate({ identifier: "Rollout" })
+export type Rollout = typeof Rollout.Type
 
 /** View: an agent. `idle` and `busy` are `active` seen with or without running tasks. */
 export const Agent = Schema.Struct({
@@ -101,7 +121,11 @@ export const Agent = Schema.Struct({
   metadata: Metadata,
   created_at: Timestamp,
   updated_at: Timestamp,
-  version: Schema.Int
+  version: Schema.Int.annotateKey({ description: "Number of the agent's last event: it counts every change." }),
+  definition_version: Schema.Int.annotateKey({ description: "The version that brought the present definition." }),
+  rollout: Schema.optionalKey(Rollout).annotateKey({
+    description: "While a new configuration gets a share of new tasks only."
+  })
 }).annotate({ identifier: "Agent" })
 export type Agent = typeof Agent.Type
 

@@ -6,7 +6,8 @@
  */
 import { Schema } from "effect"
 import { GraphId, Namespace, TaskId, TaskType } from "./Ids.ts"
-import { RetryPolicy, TaskPriority, Timestamp } from "./Task.ts"
+import { RetryPolicy } from "./RetryPolicy.ts"
+import { TaskPriority, Timestamp } from "./Task.ts"
 
 /** Largest payload that travels in a dispatch message, in bytes. */
 export const freightBytesMax = 8 * 1024
@@ -32,6 +33,8 @@ export const TaskOrder = Schema.Struct({
   attempts: Schema.optionalKey(Schema.Int),
   max_attempts: Schema.Int,
   retry: Schema.optionalKey(RetryPolicy),
+  /** When the first attempt began; absent unless there was one and `retry` has a `total_ms`. */
+  first_started_at: Schema.optionalKey(Timestamp),
   at_most_once: Schema.optionalKey(Schema.Boolean),
   deadline: Schema.optionalKey(Timestamp),
   /** The attempt that gave its slot back to wait for a signal, and at which of its awaits. */

@@ -39,6 +39,8 @@ const faultsOf = (issue: SchemaIssue.Issue, path: ReadonlyArray<PropertyKey>, va
   if (issue._tag === "Pointer") {
     return faultsOf(issue.issue, [...path, ...issue.path], issue.path.reduce(childOf, value))
   }
+  // A rule about several fields that says at which of them it was broken.
+  if (issue._tag === "Filter" && issue.issue._tag === "Pointer") return faultsOf(issue.issue, path, value)
   if (issue._tag === "Encoding") return faultsOf(issue.issue, path, value)
   if ((issue._tag === "Composite" || issue._tag === "AnyOf") && issue.issues.length > 0) {
     return issue.issues.flatMap((part) => faultsOf(part, path, value))

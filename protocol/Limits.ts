@@ -11,9 +11,13 @@ export const bodyBytesMax = 1024 * 1024
 export const batchBodyBytesMax = 64 * 1024 * 1024
 /** Deepest nesting of a JSON body. */
 export const jsonDepthMax = 32
-/** Largest payload of a task that is stored inline, in bytes of UTF-8 JSON. Larger data goes into an artifact. */
+/** Largest JSON body of a command that submits one task with a large payload, in bytes. */
+export const largeBodyBytesMax = 65 * 1024 * 1024
+/** Largest payload or result of a task, in bytes of UTF-8 JSON, unless a node is configured for less. */
+export const largeDataBytesMax = 64 * 1024 * 1024
+/** Largest payload of a task that is stored inline, in bytes of UTF-8 JSON. Larger ones become artifacts by themselves. */
 export const payloadBytesMax = 256 * 1024
-/** Largest result of a task that is stored inline, in bytes of UTF-8 JSON. */
+/** Largest result of a task that is stored inline, in bytes of UTF-8 JSON. Larger ones become artifacts by themselves. */
 export const resultBytesMax = 256 * 1024
 /** Largest artifact, in bytes. */
 export const artifactBytesMax = 64 * 1024 * 1024
@@ -31,6 +35,10 @@ export const attemptsMax = 100
 export const timeoutMillisMax = 86_400_000
 /** Longest delay between attempts, in milliseconds (24 hours). */
 export const retryDelayMillisMax = 86_400_000
+/** Longest time from the first attempt to the last one's begin that a retry policy may allow, in milliseconds (30 days). */
+export const retryTotalMillisMax = 30 * 86_400_000
+/** Most error codes that `retry_on` or `never_retry_on` of a retry policy may list. */
+export const retryErrorPatternsMax = 32
 /** Farthest `run_at` or `deadline`, in milliseconds from now (400 days). */
 export const scheduleAheadMillisMax = 400 * 86_400_000
 /** Most entries of a page. */
@@ -53,6 +61,8 @@ export const progressMessageCharactersMax = 1_000
 export const labelsMax = 64
 /** Longest key or value of a label, in characters. */
 export const labelCharactersMax = 255
+/** Most versions of an agent's definition that are kept; older ones go. */
+export const agentVersionsMax = 100
 /** Most capabilities of an agent. */
 export const capabilitiesMax = 100
 /** Most instances of an agent. */

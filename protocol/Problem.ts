@@ -71,6 +71,12 @@ export class ScheduleNotFound extends HttpApiError.Problem<ScheduleNotFound>()(
   { schedule: Schema.String }
 ) {}
 
+export class AgentVersionNotFound extends HttpApiError.Problem<AgentVersionNotFound>()(
+  "AgentVersionNotFound",
+  { type: type("agent-version-not-found"), status: 404, title: "No such version of the agent" },
+  { agent: Schema.String, version: Schema.Int }
+) {}
+
 export class ArtifactNotFound extends HttpApiError.Problem<ArtifactNotFound>()(
   "ArtifactNotFound",
   { type: type("artifact-not-found"), status: 404, title: "No such artifact" },

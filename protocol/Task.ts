@@ -16,6 +16,7 @@
 import { Schema } from "effect"
 import { AgentId, AgentRef, GraphId, GraphKey, Namespace, TaskId, TaskType } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
+import { RetryPolicy } from "./RetryPolicy.ts"
 
 /** RFC 3339 date and time. Views carry UTC with milliseconds or finer. */
 export const Timestamp = Schema.String.check(
@@ -59,16 +60,6 @@ export const Labels = Schema.Record(
 export const Metadata = Schema.Record(Schema.String, Schema.Json)
 
 const millis = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
-
-/** Exponential backoff: `delay_ms * factor^(attempt - 1)`, at most `delay_max_ms`, spread by `jitter` (0 none, 1 full). */
-export const RetryPolicy = Schema.Struct({
-  max_attempts: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.attemptsMax }))),
-  delay_ms: Schema.optionalKey(millis(0, Limits.retryDelayMillisMax)),
-  factor: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 1, maximum: 10 }))),
-  delay_max_ms: Schema.optionalKey(millis(0, Limits.retryDelayMillisMax)),
-  jitter: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 })))
-}).annotate({ identifier: "RetryPolicy" })
-export type RetryPolicy = typeof RetryPolicy.Type
 
 export const TaskConfiguration = Schema.Struct({
   timeout_ms: Schema.optionalKey(millis(1, Limits.timeoutMillisMax)).annotateKey({
@@ -176,7 +167,16 @@ export type TaskProgress = typeof TaskProgress.Type
 export const TaskError = Schema.Struct({
   code: Schema.String,
   message: Schema.String,
-  details: Schema.optionalKey(Schema.Json)
+  details: Schema.optionalKey(Schema.Json).annotateKey({
+    description: "What the code is about. Of a crash: `stack`, where it happened."
+  }),
+  final: Schema.optionalKey(
+    Schema.Literals(["attempts", "total_time", "policy", "behaviour", "at_most_once"])
+  ).annotateKey({
+    description:
+      "Why there was no further attempt: all attempts are used, `total_ms` would be passed, `retry_on` or `never_retry_on` " +
+      "says so, the behaviour sees no use in one, or the task may run at most once."
+  })
 }).annotate({ identifier: "TaskError" })
 export type TaskError = typeof TaskError.Type
 

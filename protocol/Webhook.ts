@@ -9,7 +9,7 @@ import { Event, EventType } from "./Event.ts"
 import { AgentId, AgentRef, DeliveryId, HookName, Namespace, TaskId, TaskType, WebhookId } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
 import { PageQuery } from "./Query.ts"
-import { Labels, RetryPolicy, Timestamp } from "./Task.ts"
+import { Labels, Timestamp } from "./Task.ts"
 
 const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 
@@ -25,6 +25,16 @@ export const WebhookFilter = Schema.Struct({
   labels: Schema.optionalKey(Labels).annotateKey({ description: "Of tasks with all of these labels." })
 }).annotate({ identifier: "WebhookFilter" })
 export type WebhookFilter = typeof WebhookFilter.Type
+
+/** How a delivery is tried again: after delays that grow by a factor. What else a task may say of retries has no use here. */
+export const DeliveryRetry = Schema.Struct({
+  max_attempts: Schema.optionalKey(between(1, Limits.attemptsMax)),
+  delay_ms: Schema.optionalKey(between(0, Limits.retryDelayMillisMax)),
+  factor: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 1, maximum: 10 }))),
+  delay_max_ms: Schema.optionalKey(between(0, Limits.retryDelayMillisMax)),
+  jitter: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 })))
+}).annotate({ identifier: "DeliveryRetry" })
+export type DeliveryRetry = typeof DeliveryRetry.Type
 
 /** `retry` when a webhook says nothing of it: 12 attempts over about 28 hours. */
 export const webhookRetryDefault = {
@@ -46,7 +56,7 @@ const definition = {
   include_result: Schema.optionalKey(Schema.Boolean).annotateKey({
     description: "Whether the event of a task's end comes with its result; false when absent."
   }),
-  retry: Schema.optionalKey(RetryPolicy).annotateKey({
+  retry: Schema.optionalKey(DeliveryRetry).annotateKey({
     description: `12 attempts from 5 s to 6 h apart when absent; no longer than ${Limits.webhookTryHours} h in any case.`
   }),
   timeout_ms: Schema.optionalKey(between(100, Limits.webhookTimeoutMillisMax)).annotateKey({
@@ -91,7 +101,7 @@ export const Webhook = Schema.Struct({
   filter: Schema.Struct({ ...WebhookFilter.fields, agent: Schema.optionalKey(AgentId) }),
   description: Schema.NullOr(Schema.String),
   include_result: Schema.Boolean,
-  retry: RetryPolicy,
+  retry: DeliveryRetry,
   timeout_ms: Schema.Int,
   concurrency: Schema.Int,
   disable_after: Schema.Int,

@@ -24,6 +24,7 @@ import { Timekeeper } from "../actors/Timekeeper.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
 import manifest from "../package.json" with { type: "json" }
 import { Agents } from "./app/Agents.ts"
+import { AgentVersions } from "./app/AgentVersions.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
 import { Hooks } from "./app/Hooks.ts"
@@ -226,6 +227,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     TaskControl.layer,
     Retention.layer,
     Agents.layer,
+    AgentVersions.layer,
     ApiKeys.layer,
     Artifacts.layer,
     Schedules.layer,

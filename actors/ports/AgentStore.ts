@@ -10,6 +10,13 @@ export class AgentStoreUnavailable extends Schema.TaggedError<AgentStoreUnavaila
   message: Schema.String
 }) {}
 
+/** What runs of an agent under one version of its definition. */
+export interface Definition {
+  /** The version of the agent that brought it. */
+  readonly version: number
+  readonly configuration: AgentConfiguration
+}
+
 /** An agent as the directory keeps it. */
 export interface AgentRecord {
   readonly id: AgentId
@@ -22,6 +29,10 @@ export interface AgentRecord {
   readonly draining: boolean
   readonly desiredInstances: number
   readonly version: number
+  /** The version that brought `configuration`; 1 for one that never changed. */
+  readonly definitionVersion: number
+  /** While `configuration` is rolled out: the share of tasks that it gets, and what the others run under. */
+  readonly rollout: { readonly percent: number; readonly base: Definition } | undefined
 }
 
 export class AgentStore extends Context.Service<

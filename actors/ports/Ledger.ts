@@ -99,6 +99,8 @@ export interface RunningTask {
   readonly namespace: Namespace
   readonly attempt: number
   readonly trace: string | undefined
+  /** The version of its agent's definition that it runs under; undefined for the first one. */
+  readonly agentVersion?: number | undefined
 }
 
 export interface Claimed {
@@ -214,7 +216,9 @@ export class Ledger extends Context.Service<
       slot: Slot,
       orders: ReadonlyArray<TaskOrder>,
       /** Asked of each order when its transaction begins; those that answer no are left out. All when absent. */
-      stillWanted?: (order: TaskOrder) => boolean
+      stillWanted?: (order: TaskOrder) => boolean,
+      /** The version of the agent's definition that each runs under, as in `RunningTask`; the first one when absent. */
+      agentVersionOf?: (order: TaskOrder) => number | undefined
     ) => Effect.Effect<{ readonly fenced: boolean; readonly claimed: ReadonlyArray<Claimed> }>
     /**
      * Records the end of an attempt; resolves dependents in the same transaction. Answers however long Postgres is away.
@@ -227,6 +231,14 @@ export class Ledger extends Context.Service<
       settlement: Settlement,
       options?: { readonly unclaimed: boolean }
     ) => Effect.Effect<Settled>
+    /**
+     * Takes queued tasks from an agent that does not offer the version of a capability that they ask for: they wait for one
+     * that does. Nothing changes unless the agent still has the version that was looked at. Returns how many.
+     */
+    readonly setAside: (
+      agent: { readonly id: AgentId; readonly version: number },
+      ids: ReadonlyArray<TaskId>
+    ) => Effect.Effect<number, LedgerUnavailable>
     /** Records progress of a running attempt. Fenced or late reports change nothing. */
     readonly progress: (slot: Slot, task: RunningTask, progress: TaskProgress) => Effect.Effect<void, LedgerUnavailable>
     /**

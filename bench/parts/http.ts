@@ -19,6 +19,7 @@ import { Namespace, TaskId } from "../../protocol/Ids.ts"
 import { Principal, rolePermissions } from "../../protocol/Permission.ts"
 import type { AcceptedTask, Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
+import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Hooks } from "../../src/app/Hooks.ts"
@@ -81,6 +82,7 @@ const stubs = Layer.mergeAll(
   Layer.mock(Agents)({}),
   Layer.mock(Signals)({}),
   Layer.mock(TaskStreams)({}),
+  Layer.mock(AgentVersions)({}),
   Layer.mock(Artifacts)({}),
   Layer.mock(Schedules)({}),
   Layer.mock(System)({ readiness: Effect.never }),

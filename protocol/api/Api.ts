@@ -8,6 +8,7 @@ import { HttpApi, HttpApiMiddleware, OpenApi } from "effect/http-api"
 import * as Limits from "../Limits.ts"
 import { InvalidInput } from "../Problem.ts"
 import { AgentsApi } from "./AgentsApi.ts"
+import { AgentVersionsApi } from "./AgentVersionsApi.ts"
 import { ApiKeysApi } from "./ApiKeysApi.ts"
 import { ArtifactsApi } from "./ArtifactsApi.ts"
 import { ControlApi, RetentionApi } from "./ControlApi.ts"
@@ -37,6 +38,7 @@ export class Api extends HttpApi.make("datamcp")
     ControlApi,
     GraphsApi,
     AgentsApi,
+    AgentVersionsApi,
     ArtifactsApi,
     SchedulesApi,
     ApiKeysApi,

@@ -6,6 +6,7 @@
  */
 import { Schema } from "effect"
 import { Agent, AgentMetrics, CreateAgent, ScaleAgent, UpdateAgent } from "../Agent.ts"
+import { AgentVersion, AgentVersionNumber, AgentVersions, RollBackAgent, RollOutAgent } from "../AgentVersion.ts"
 import { AttemptList, ListDeadLetters, ReplayDeadLetters } from "../api/ControlApi.ts"
 import { BatchOutcome, EventPage } from "../api/TasksApi.ts"
 import { InternalError, MalformedRequest, RouteNotFound } from "../api/TransportProblem.ts"
@@ -26,6 +27,7 @@ import * as Limits from "../Limits.ts"
 import { Page } from "../Page.ts"
 import {
   AgentNotFound,
+  AgentVersionNotFound,
   Conflict,
   DeliveryNotFound,
   Forbidden,
@@ -105,6 +107,7 @@ export type ServiceProblem =
   | DeliveryNotFound
   | HookNotFound
   | OperationNotFound
+  | AgentVersionNotFound
   | Conflict
   | IdempotencyMismatch
 
@@ -117,6 +120,7 @@ type ProblemClass =
   | typeof DeliveryNotFound
   | typeof HookNotFound
   | typeof OperationNotFound
+  | typeof AgentVersionNotFound
   | typeof Conflict
   | typeof IdempotencyMismatch
 
@@ -429,9 +433,7 @@ export const endpoints = {
     summary: "Replace the parts of an agent's definition that are given; with `if_version` only that version of it.",
     request: Schema.Struct({
       ...ofAgent,
-      if_version: Schema.optionalKey(
-        Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
-      ),
+      ...ifVersion,
       ...UpdateAgent.fields
     }).annotate({ identifier: "UpdateAgentByRef" }),
     answer: Agent,
@@ -650,6 +652,34 @@ export const endpoints = {
     request: Schema.Struct({ ...ofHook, ...RotateHook.fields }).annotate({ identifier: "RotateHookById" }),
     answer: CreatedHook,
     problems: [HookNotFound]
+  }),
+  "agents.versions": endpoint("agents", "versions", {
+    summary: "Versions of an agent's definition, newest first, each with its figures.",
+    request: Schema.Struct(ofAgent).annotate({ identifier: "ListAgentVersions" }),
+    answer: AgentVersions,
+    problems: [AgentNotFound]
+  }),
+  "agents.version": endpoint("agents", "version", {
+    summary: "The definition of an agent that was in force at a version.",
+    request: Schema.Struct({ ...ofAgent, version: AgentVersionNumber }).annotate({ identifier: "GetAgentVersion" }),
+    answer: AgentVersion,
+    problems: [AgentNotFound, AgentVersionNotFound]
+  }),
+  "agents.rollback": endpoint("agents", "rollback", {
+    summary: "Make a new version with the definition of an old one.",
+    request: Schema.Struct({ ...ofAgent, ...ifVersion, ...RollBackAgent.fields }).annotate({
+      identifier: "RollBackAgentByRef"
+    }),
+    answer: Agent,
+    problems: [AgentNotFound, AgentVersionNotFound, Conflict]
+  }),
+  "agents.rollout": endpoint("agents", "rollout", {
+    summary: "Change the share of a roll-out: 100 finishes it, 0 takes it back.",
+    request: Schema.Struct({ ...ofAgent, ...ifVersion, ...RollOutAgent.fields }).annotate({
+      identifier: "RollOutAgentByRef"
+    }),
+    answer: Agent,
+    problems: [AgentNotFound, Conflict]
   })
 } as const
 

@@ -1,5 +1,5 @@
 -- Claims queued tasks for instances of one node. `p_slots` are leases {slot, agent_id, index, epoch}, `p_tasks` what each
--- slot wants {slot, id, behind}. Rows with an id were won; rows without tell a slot that is fenced.
+-- slot wants {slot, id, behind, version} (the agent's definition, unless it is the first). Rows with an id were won; rows without tell a slot that is fenced.
 create function ledger.task_claim(p_slots json, p_tasks json, p_node text, p_again boolean)
 returns table (slot int, id uuid, attempt int, number int, at timestamptz, payload json)
 language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
@@ -16,15 +16,18 @@ begin
       version = t.version + 1, started_at = now(), progress = null
     from (
       -- One order of locking for all batches.
-      select w.id, w.slot, w.behind, s.agent_id, s.index, s.epoch
-      from json_to_recordset(p_tasks) as w (id uuid, slot int, behind boolean) join slots s on s.slot = w.slot
+      select w.id, w.slot, w.behind, w.version, s.agent_id, s.index, s.epoch
+      from json_to_recordset(p_tasks) as w (id uuid, slot int, behind boolean, version int) join slots s on s.slot = w.slot
       order by w.id
     ) u
     where t.id = any (array[u.id]) and t.status::text = 'queued' and t.agent_id = u.agent_id and t.attempt < t.max_attempts
-    returning u.slot, t.id, t.attempt, t.version, t.namespace, t.trace, case when u.behind then t.payload end as payload
+    returning u.slot, t.id, t.attempt, t.version, t.namespace, t.trace, case when u.behind then t.payload end as payload,
+      u.version as agent_version
   ), recorded as (
-    insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace)
-    select w.id, w.version, 'task', 'TaskStarted', w.namespace, w.attempt, p_node, w.trace from won w
+    insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
+    select w.id, w.version, 'task', 'TaskStarted', w.namespace, w.attempt, p_node, w.trace,
+      case when w.agent_version is not null then json_build_object('agent_version', w.agent_version) end
+    from won w
   )
   select w.slot, w.id, w.attempt, w.version, now(), w.payload from won w
   union all

@@ -19,16 +19,17 @@ begin
       queued_at = now(),
       result = case
         when t.at_most_once then json_build_object('success', false, 'error', json_build_object(
-          'code', 'unknown_outcome', 'message', 'its instance was lost while it ran, and it may run at most once'))
+          'code', 'unknown_outcome', 'message', 'its instance was lost while it ran, and it may run at most once', 'final', 'at_most_once'))
         when t.attempt >= t.max_attempts then json_build_object('success', false, 'error', json_build_object(
-          'code', 'instance_lost', 'message', 'its instance was lost during the last attempt allowed')) end,
+          'code', 'instance_lost', 'message', 'its instance was lost during the last attempt allowed', 'final', 'attempts')) end,
       completed_at = case when t.at_most_once or t.attempt >= t.max_attempts then now() end,
       version = t.version + 1
     where t.agent_id = p_agent and t.instance = p_index and t.status = 'running'
     returning t.id, t.namespace, t.version, t.status, t.agent_id, t.trace, t.attempt, t.has_dependents, t.result
   ), facts as (
     select *, case status when 'failed' then 'TaskFailed' else 'TaskQueued' end as event,
-      case status when 'failed' then json_build_object('error', result -> 'error') else json_build_object('instance_lost', true) end as data
+      case status when 'failed' then json_build_object('attempt', attempt, 'error', result -> 'error')
+      else json_build_object('attempt', attempt, 'instance_lost', true) end as data
     from changed
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)

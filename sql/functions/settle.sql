@@ -1,4 +1,4 @@
--- Records the ends of attempts {id, attempt, epoch, status, result, delay, millis, slot}: completed, failed, timeout,
+-- Records the ends of attempts {id, attempt, epoch, status, result, delay, millis, slot, version}: completed, failed, timeout,
 -- pending (a retry after `delay` ms), queued (given back). With a `slot`, one of the leases `p_slots`, the attempt had
 -- not been claimed when it ended: claim and end are recorded at once, both with their event. Rows that are missing from
 -- the answer were fenced. Children that changed come with their event.
@@ -35,7 +35,7 @@ begin
       -- One order of locking for all batches.
       select e.*, s.agent_id, s.index
       from json_to_recordset(p_ends)
-        as e (id uuid, attempt int, epoch int, status task_status, result json, delay float8, millis float8, slot int)
+        as e (id uuid, attempt int, epoch int, status task_status, result json, delay float8, millis float8, slot int, version int)
         left join slots s on s.slot = e.slot
       order by e.id
     ) u
@@ -44,10 +44,11 @@ begin
       else t.status::text = 'queued' and t.attempt = u.attempt - 1 and t.agent_id = u.agent_id
         and u.attempt <= t.max_attempts end
     returning t.id, t.version, t.namespace, t.trace, t.agent_id, t.has_dependents, u.attempt, u.status, u.result, u.delay,
-      u.millis, u.slot
+      u.millis, u.slot, u.version as agent_version
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
-    select w.id, w.version - 1, 'task', 'TaskStarted', w.namespace, w.attempt, p_node, w.trace, null
+    select w.id, w.version - 1, 'task', 'TaskStarted', w.namespace, w.attempt, p_node, w.trace,
+      case when w.agent_version is not null then json_build_object('agent_version', w.agent_version) end
     from won w where w.slot is not null
     union all
     select w.id, w.version, 'task',
@@ -61,10 +62,10 @@ begin
         else json_build_object('execution_time_ms', w.millis, 'error', w.result -> 'error') end
     from won w
   ), tallied as (
-    insert into agent_tallies (agent_id, completed, failed, timed_out, cancelled, attempts, millis_sum, millis_max)
-    select w.agent_id, count(*) filter (where w.status = 'completed'), count(*) filter (where w.status = 'failed'),
+    insert into agent_tallies (agent_id, version, completed, failed, timed_out, cancelled, attempts, millis_sum, millis_max)
+    select w.agent_id, w.agent_version, count(*) filter (where w.status = 'completed'), count(*) filter (where w.status = 'failed'),
       count(*) filter (where w.status = 'timeout'), 0, count(*), sum(w.millis), max(w.millis)
-    from won w where w.status <> 'queued' group by w.agent_id
+    from won w where w.status <> 'queued' group by w.agent_id, w.agent_version
   )
   select array_agg(w.id), array_agg(w.version),
     array_agg(w.id) filter (where w.has_dependents and w.status not in ('pending', 'queued'))

@@ -38,7 +38,7 @@ begin
         'code', 'deadline', 'message', 'its deadline passed before it completed'))
     from due where t.id = any (array[due.id])
     returning t.id, t.namespace, t.version, t.agent_id, t.trace, t.attempt, t.has_dependents, t.result, due.was
-  ), facts as (select *, json_build_object('error', result -> 'error') as data from changed),
+  ), facts as (select *, json_build_object('attempt', nullif(attempt, 0), 'error', result -> 'error') as data from changed),
   recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
     select id, version, 'task', 'TaskTimedOut', namespace, attempt, p_node, trace, data from facts

@@ -3,7 +3,9 @@
  * repeats is decided by `TaskRetry`.
  */
 import { Context, DateTime, Effect, Layer } from "effect"
+import { referenceOf } from "../../actors/LargeData.ts"
 import { AgentStore } from "../../actors/ports/AgentStore.ts"
+import { ArtifactStore } from "../../actors/ports/ArtifactStore.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import type { TaskId } from "../../protocol/Ids.ts"
 import { Principal } from "../../protocol/Permission.ts"
@@ -11,7 +13,7 @@ import { Conflict, type SubmitProblem, TaskNotFound } from "../../protocol/Probl
 import { type AcceptedTask, isTerminal, type SubmitTask, type Task } from "../../protocol/Task.ts"
 import type { ReplayTask } from "../../protocol/TaskAction.ts"
 import { TaskReader } from "../ledger/TaskReader.ts"
-import { orUnavailable } from "./outage.ts"
+import { orUnavailable, unavailable } from "./outage.ts"
 import { retryCommand } from "./TaskRetry.ts"
 
 export class Replays extends Context.Service<
@@ -31,6 +33,7 @@ export class Replays extends Context.Service<
       const reader = yield* TaskReader
       const scheduler = yield* Scheduler
       const agents = yield* AgentStore
+      const artifacts = yield* ArtifactStore
 
       const replay: Replays["Service"]["replay"] = Effect.fn("Replays.replay")(function* (id, edit, idempotencyKey) {
         const { namespace } = yield* Principal
@@ -43,6 +46,9 @@ export class Replays extends Context.Service<
         const open = yield* reader.openDependencies(namespace, id)
         const agent = task.agent_id === null ? undefined : yield* agents.byId(task.agent_id)
         const at = DateTime.formatIso(yield* DateTime.now)
+        // Two tasks will share it: it stays when the first of them goes.
+        const shared = referenceOf(task.payload)
+        if (shared !== undefined) yield* Effect.mapError(artifacts.release(namespace, shared.$artifact), unavailable)
         const command = editedCommand(task, edit, { at, open, agent })
         return yield* scheduler.submitOne(
           idempotencyKey === undefined ? command : { ...command, idempotency_key: idempotencyKey },

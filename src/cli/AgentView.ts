@@ -1,7 +1,7 @@
 /**
  * How an agent and its figures look. Pure.
  */
-import type { Agent, AgentMetrics, AgentStatus } from "../../protocol/Agent.ts"
+import type { Agent, AgentMetrics, AgentStatus, Rollout } from "../../protocol/Agent.ts"
 import * as Ink from "./Ink.ts"
 
 export const list = (agents: ReadonlyArray<Agent>, ink: Ink.Ink): string =>
@@ -45,10 +45,15 @@ export const details = (agent: Agent, ink: Ink.Ink): string =>
       ],
       ["created", Ink.time(agent.created_at)],
       ["updated", Ink.time(agent.updated_at)],
-      ["version", String(agent.version)]
+      ["version", String(agent.version)],
+      ["definition", `of version ${agent.definition_version}`],
+      ["roll-out", agent.rollout === undefined ? null : rolloutWords(agent.rollout)]
     ],
     ink
   )
+
+const rolloutWords = ({ base_version, percent, version }: Rollout) =>
+  `version ${version} for ${percent} % of new tasks, version ${base_version} for the others`
 
 const statusInk = (status: AgentStatus, ink: Ink.Ink) => {
   if (status === "error") return ink.red

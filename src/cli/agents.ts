@@ -7,6 +7,7 @@ import { type AgentConfiguration, CreateAgent, ScaleAgent, UpdateAgent } from ".
 import { AgentRef } from "../../protocol/Ids.ts"
 import { ListAgents } from "../../protocol/Query.ts"
 import * as AgentView from "./AgentView.ts"
+import { rollback, rollout, versions } from "./agentVersions.ts"
 import { Client } from "./Client.ts"
 import { decodeCommand, millisFlag, readJson, readObject } from "./input.ts"
 import { Output } from "./Output.ts"
@@ -117,6 +118,10 @@ const update = Command.make(
   {
     agent,
     ...definition,
+    rollout: Flag.Int("rollout").pipe(
+      Flag.withDescription("Percent of new tasks that get the change; the others run as before"),
+      Flag.optional
+    ),
     ifVersion: Flag.Int("if-version").pipe(
       Flag.withDescription("Only if it still has this version; the one just read if not given"),
       Flag.optional
@@ -127,7 +132,9 @@ const update = Command.make(
     const output = yield* Output
     const params = { agent: given.agent }
     const before = yield* client.agents.get({ params })
-    const payload = yield* decodeCommand(UpdateAgent, yield* definitionFrom(given, before), "The change")
+    const rollout = Option.map(given.rollout, (percent) => ({ percent }))
+    const change = { ...(yield* definitionFrom(given, before)), ...Record.getSomes({ rollout }) }
+    const payload = yield* decodeCommand(UpdateAgent, change, "The change")
     const version = Option.getOrElse(given.ifVersion, () => before.version)
     const after = yield* client.agents.update({ params, payload, headers: { "if-match": version } })
     yield* output.answer(after, AgentView.details)
@@ -194,5 +201,18 @@ const metrics = Command.make(
 
 export const agents = Command.make("agents").pipe(
   Command.withDescription("Define agents and steer them"),
-  Command.withSubcommands([list, get, create, update, pause, resume, remove, scale, metrics])
+  Command.withSubcommands([
+    list,
+    get,
+    create,
+    update,
+    pause,
+    resume,
+    remove,
+    scale,
+    metrics,
+    versions,
+    rollback,
+    rollout
+  ])
 )

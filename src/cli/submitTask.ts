@@ -1,7 +1,7 @@
 /**
  * `datamcp tasks submit`: a task from flags, from a file, or from both.
  */
-import { Effect, Option, Record, Schedule } from "effect"
+import { Effect, Option, Predicate, Record, Schedule } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { HttpClientError } from "effect/http"
 import * as Limits from "../../protocol/Limits.ts"
@@ -33,6 +33,7 @@ const flags = {
   ),
   timeout: millisFlag("timeout").pipe(Flag.withDescription("Longest run of one attempt"), Flag.optional),
   attempts: Flag.Int("attempts").pipe(Flag.withDescription("Most attempts, the first included"), Flag.optional),
+  retry: text("retry", "Retry policy: JSON or @file; --attempts goes before what it says"),
   runAt: text("run-at", "Earliest start, RFC 3339"),
   deadline: text("deadline", "When it ends whatever it is doing, RFC 3339"),
   after: Flag.String("after").pipe(
@@ -55,6 +56,7 @@ type Flags = Command.Command.Config.Infer<typeof flags>
 const commandFrom = Effect.fnUntraced(function* (given: Flags) {
   const file = Option.isSome(given.file) ? yield* readObject(given.file.value) : {}
   const payload = Option.isSome(given.payload) ? yield* readJson("payload", given.payload.value) : undefined
+  const retry = Option.isSome(given.retry) ? yield* readJson("retry", given.retry.value) : undefined
   const base = yield* decodeCommand(
     SubmitTask,
     file,
@@ -76,7 +78,7 @@ const commandFrom = Effect.fnUntraced(function* (given: Flags) {
     ...base.configuration,
     ...Record.getSomes<string, unknown>({
       timeout_ms: given.timeout,
-      retry: Option.map(given.attempts, (max_attempts) => ({ ...base.configuration?.retry, max_attempts }))
+      retry: retryFrom(retry ?? base.configuration?.retry, given.attempts)
     })
   }
   const fresh = yield* Effect.sync(() => crypto.randomUUID())
@@ -91,6 +93,14 @@ const commandFrom = Effect.fnUntraced(function* (given: Flags) {
     "The task"
   )
 })
+
+/** A policy with the number of attempts that a flag says; what is no object is left to the schema to refuse. */
+const retryFrom = (policy: unknown, attempts: Option.Option<number>): Option.Option<unknown> =>
+  Option.match(attempts, {
+    onNone: () => Option.fromUndefinedOr(policy),
+    onSome: (max_attempts) =>
+      Option.some(Predicate.isObject(policy) || policy === undefined ? { ...policy, max_attempts } : policy)
+  })
 
 /** A submission with an idempotency key may be sent again when its answer was lost (G2). */
 export const againIfAnswerWasLost = <A, E, R>(submission: Effect.Effect<A, E, R>) =>

@@ -21,6 +21,8 @@ export const HttpLimits = Context.Reference("datamcp/http/HttpLimits", {
     connectionsMax: 10_000,
     /** Most bytes of bodies that are being received at a time, over all requests. More answers 429. */
     bufferedBytesMax: 256 * 1024 * 1024,
+    /** Submissions with a body above that of other commands that are received and stored at a time. More answers 429. */
+    largeSubmissionsMax: 4,
     /** How long requests in flight may take to end when the server stops. */
     drainTime: Duration.seconds(5),
     /** How often an open event stream is fed a comment and its key asked again. */

@@ -16,6 +16,7 @@ import { withRemoteParent } from "../../protocol/TraceContext.ts"
 import { RequestTrace } from "../observability/RequestTrace.ts"
 import * as AccessLog from "./AccessLog.ts"
 import * as AgentRoutes from "./AgentRoutes.ts"
+import * as AgentVersionRoutes from "./AgentVersionRoutes.ts"
 import * as ApiKeyRoutes from "./ApiKeyRoutes.ts"
 import * as ArtifactRoutes from "./ArtifactRoutes.ts"
 import * as AuthenticationLive from "./AuthenticationLive.ts"
@@ -95,6 +96,7 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     ControlRoutes.retentionLayer,
     GraphRoutes.layer,
     AgentRoutes.layer,
+    AgentVersionRoutes.layer,
     ArtifactRoutes.layer,
     ScheduleRoutes.layer,
     ApiKeyRoutes.layer,

@@ -1,17 +1,19 @@
 /**
  * Carries the HTTP contract of tasks to their use cases. What an endpoint promises stands in `protocol/api/TasksApi.ts`.
  */
-import { Effect } from "effect"
+import { Effect, Option, Semaphore } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../../protocol/api/Api.ts"
 import { CancelTask } from "../../protocol/api/TasksApi.ts"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import * as Limits from "../../protocol/Limits.ts"
+import { Overloaded } from "../../protocol/Problem.ts"
 import { Tasks } from "../app/Tasks.ts"
 import { addHeaders, jsonAnswer } from "./answers.ts"
 import { makeSubmitBatch } from "./Batch.ts"
 import { Draining } from "./Draining.ts"
 import { makeEventStream } from "./EventStream.ts"
+import { HttpLimits } from "./HttpLimits.ts"
 import { json, makeBodyReader } from "./JsonRequest.ts"
 import { submissionOf, taskLocation } from "./Submission.ts"
 
@@ -26,13 +28,32 @@ export const layer = HttpApiBuilder.group(
     const submitBatch = yield* makeSubmitBatch
     const eventStream = yield* makeEventStream
     const draining = yield* Draining
+    const { largeSubmissionsMax } = yield* HttpLimits
+    const largeOnes = yield* Semaphore.make(largeSubmissionsMax)
+    /** One of the few with a large payload that are received and stored at a time; refused when there are too many. */
+    const large = <A, E, R>(submission: Effect.Effect<A, E, R>) =>
+      Effect.flatMap(largeOnes.withPermitsIfAvailable(1)(submission), (accepted) =>
+        Option.isSome(accepted)
+          ? Effect.succeed(accepted.value)
+          : Effect.fail(
+              new Overloaded({
+                detail: `At most ${largeSubmissionsMax} tasks with bodies above ${Limits.bodyBytesMax} bytes are received at a time.`,
+                retry_after_seconds: 1
+              })
+            )
+      )
     return handlers
       .handleRaw(
         "submit",
-        Effect.fnUntraced(function* ({ headers }) {
-          const bytes = yield* body.bytes(Limits.bodyBytesMax, [json])
-          const command = yield* Effect.fromResult(submissionOf(bytes, headers["idempotency-key"]))
-          const accepted = yield* tasks.submit(command)
+        Effect.fnUntraced(function* ({ headers, request }) {
+          const submit = Effect.fnUntraced(function* (bytesMax: number) {
+            const bytes = yield* body.bytes(bytesMax, [json])
+            return yield* tasks.submit(yield* Effect.fromResult(submissionOf(bytes, headers["idempotency-key"])))
+          })
+          const declared = Number(request.headers["content-length"] ?? 0)
+          const accepted = yield* declared <= Limits.bodyBytesMax
+            ? submit(Limits.bodyBytesMax)
+            : large(submit(Limits.largeBodyBytesMax))
           yield* addHeaders({ location: taskLocation(accepted.id) })
           return accepted
         })

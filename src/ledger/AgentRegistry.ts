@@ -10,6 +10,7 @@ import { SqlClient } from "effect/sql"
 import type { Agent, AgentConfiguration, AgentMetrics, Capability } from "../../protocol/Agent.ts"
 import type { EventType } from "../../protocol/Event.ts"
 import type { AgentId, AgentName, AgentRef, Namespace, NodeName } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
 import {
   type AgentRow,
   type AgentViewRow,
@@ -17,7 +18,8 @@ import {
   definitionColumns,
   heartbeatFreshSeconds,
   isAgentId,
-  presenceColumns
+  presenceColumns,
+  type StoredRollout
 } from "./AgentRows.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
 import { statusTexts } from "./TaskFilter.ts"
@@ -46,12 +48,17 @@ export interface NewAgent {
 export interface AgentChange {
   readonly event: EventType
   readonly data: AgentEventData
-  readonly description?: string | undefined
+  /** Null takes it away. */
+  readonly description?: string | null | undefined
   readonly capabilities?: ReadonlyArray<Capability> | undefined
   readonly configuration?: AgentConfiguration | undefined
   readonly desiredInstances?: number | undefined
   readonly labels?: Agent["labels"] | undefined
   readonly metadata?: Agent["metadata"] | undefined
+  /** A roll-out that begins, goes on, or (null) is over. */
+  readonly rollout?: StoredRollout | null | undefined
+  /** The version whose definition this brings back. */
+  readonly restores?: number | undefined
   readonly draining?: true
   /** A new status takes away the reason of the old one. */
   readonly status?: "active" | "maintenance" | undefined
@@ -102,6 +109,7 @@ export class AgentRegistry extends Context.Service<
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const definition = sql.literal(definitionColumns)
+      const definitionJson = sql.literal(definitionOf("a"))
       const view = sql.literal(`${definitionColumns}, ${presenceColumns}`)
 
       const is = (namespace: Namespace, ref: AgentRef) =>
@@ -124,7 +132,10 @@ export class AgentRegistry extends Context.Service<
                 ${JSON.stringify(agent.capabilities)}, ${JSON.stringify(agent.configuration)}, ${agent.desiredInstances},
                 ${JSON.stringify(agent.labels)}, ${JSON.stringify(agent.metadata)}, clock_timestamp())
               on conflict (namespace, name) where status <> 'terminated' do nothing
-              returning id, namespace, version
+              returning *
+            ), kept as (
+              insert into agent_versions (agent_id, version, definition, actor)
+              select a.id, a.version, ${definitionJson}, ${by.actor} from made a
             )
             insert into events (aggregate, number, kind, type, namespace, actor, trace, data)
             select id, version, 'agent', 'AgentCreated', namespace, ${by.actor}, ${by.trace},
@@ -190,10 +201,13 @@ export class AgentRegistry extends Context.Service<
         return yield* Effect.fromResult(decided)
       })
 
-      const write = (id: AgentId, to: AgentChange, by: ChangedBy) => sql`
+      const write = (id: AgentId, to: AgentChange, by: ChangedBy) =>
+        definesAnew(to) ? Effect.andThen(writeChange(id, to, by), forgetVersions(id)) : writeChange(id, to, by)
+
+      const writeChange = (id: AgentId, to: AgentChange, by: ChangedBy) => sql`
         with changed as (
           update agents a set
-            description = coalesce(${to.description ?? null}, a.description),
+            description = case when ${to.description === undefined} then a.description else ${to.description ?? null} end,
             capabilities = coalesce(${json(to.capabilities)}::json, a.capabilities),
             configuration = coalesce(${json(to.configuration)}::json, a.configuration),
             desired_instances = coalesce(${to.desiredInstances ?? null}::int, a.desired_instances),
@@ -202,14 +216,32 @@ export class AgentRegistry extends Context.Service<
             draining = a.draining or ${to.draining ?? false},
             status = coalesce(${to.status ?? null}, a.status),
             status_reason = case when ${to.status ?? null}::text is null then a.status_reason end,
+            rollout = case when ${to.rollout === undefined} then a.rollout else ${json(to.rollout ?? undefined)}::json end,
+            definition_version = case when ${definesAnew(to)} then a.version + 1 else a.definition_version end,
             version = a.version + 1,
             updated_at = clock_timestamp()
           where a.id = ${id}
-          returning a.id, a.namespace, a.version
+          returning a.*
+        ), kept as (
+          insert into agent_versions (agent_id, version, definition, restores, actor)
+          select a.id, a.version, ${definitionJson}, ${to.restores ?? null}::int, ${by.actor}
+          from changed a where ${definesAnew(to)}
         )
         insert into events (aggregate, number, kind, type, namespace, actor, trace, data)
         select id, version, 'agent', ${to.event}, namespace, ${by.actor}, ${by.trace}, ${JSON.stringify(to.data)}
         from changed
+      `
+
+      /** Those beyond the newest, but for the one that a roll-out stands on. */
+      const forgetVersions = (id: AgentId) => sql`
+        delete from agent_versions v using agents a
+        where a.id = ${id} and v.agent_id = a.id
+          and v.version < (
+            select min(kept.version) from (
+              select version from agent_versions where agent_id = ${id} order by version desc limit ${Limits.agentVersionsMax}
+            ) kept
+          )
+          and v.version is distinct from (a.rollout #>> '{base,version}')::int
       `
 
       const metrics = Effect.fn("AgentRegistry.metrics")(
@@ -266,6 +298,15 @@ export class AgentRegistry extends Context.Service<
 
 /** Where counting live rows stops. */
 const countedMax = 10_000
+
+/** The definition of a row, as `agent_versions` keeps it. */
+const definitionOf = (row: string) =>
+  `json_build_object('description', ${row}.description, 'capabilities', ${row}.capabilities, 'configuration',
+    ${row}.configuration, 'labels', ${row}.labels, 'metadata', ${row}.metadata)`
+
+/** Whether a change makes a new definition: how many instances run, and whether they do, is none of it. */
+const definesAnew = (to: AgentChange): boolean =>
+  [to.description, to.capabilities, to.configuration, to.labels, to.metadata].some((part) => part !== undefined)
 
 const json = (value: unknown) => (value === undefined ? null : JSON.stringify(value))
 

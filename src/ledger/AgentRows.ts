@@ -2,7 +2,7 @@
  * Owns the translation between rows of `agents` and the words of the protocol. Rows come from our own SQL, so they are
  * typed here once and trusted; no schema runs per row.
  */
-import type { AgentRecord } from "../../actors/ports/AgentStore.ts"
+import type { AgentRecord, Definition } from "../../actors/ports/AgentStore.ts"
 import type { Agent, AgentConfiguration, AgentStatus, Capability } from "../../protocol/Agent.ts"
 import type { AgentId, AgentName, Namespace } from "../../protocol/Ids.ts"
 
@@ -20,8 +20,15 @@ const liveTasksMax = 1_000
 /** Columns of an agent's definition and state; `a` is the agent. */
 export const definitionColumns = `a.id, a.namespace, a.name, a.type, a.description, a.capabilities, a.configuration,
   a.status, a.status_reason, a.draining, a.desired_instances, a.labels, a.metadata, a.version,
+  a.definition_version, a.rollout,
   to_char(a.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
   to_char(a.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as updated_at`
+
+/** A roll-out under way, with what runs where it has not arrived. */
+export interface StoredRollout {
+  readonly percent: number
+  readonly base: Definition
+}
 
 export interface AgentRow {
   readonly id: AgentId
@@ -38,6 +45,9 @@ export interface AgentRow {
   readonly labels: Agent["labels"]
   readonly metadata: Agent["metadata"]
   readonly version: number
+  /** The version that brought the present definition. */
+  readonly definition_version: number
+  readonly rollout: StoredRollout | null
   readonly created_at: string
   readonly updated_at: string
 }
@@ -78,7 +88,15 @@ export const agentOfRow = (row: AgentViewRow): Agent => ({
   metadata: row.metadata,
   created_at: row.created_at,
   updated_at: row.updated_at,
-  version: row.version
+  version: row.version,
+  definition_version: row.definition_version,
+  ...(row.rollout !== null && {
+    rollout: {
+      percent: row.rollout.percent,
+      version: row.definition_version,
+      base_version: row.rollout.base.version
+    }
+  })
 })
 
 const draining = "draining: it takes nothing new and ends with its last open task"
@@ -98,5 +116,7 @@ export const recordOfRow = (row: AgentRow): AgentRecord => ({
   status: row.status,
   draining: row.draining,
   desiredInstances: row.desired_instances,
-  version: row.version
+  version: row.version,
+  definitionVersion: row.definition_version,
+  rollout: row.rollout ?? undefined
 })

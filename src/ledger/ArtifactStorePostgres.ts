@@ -12,7 +12,7 @@ import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
 import { ArtifactError, type ArtifactInfo, ArtifactStore } from "../../actors/ports/ArtifactStore.ts"
 import { UuidV7 } from "../../actors/UuidV7.ts"
-import { ArtifactId, type Namespace } from "../../protocol/Ids.ts"
+import { ArtifactId, type Namespace, type TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { orUnavailable } from "./StoreUnavailable.ts"
 
@@ -21,6 +21,9 @@ export const pieceBytes = 1024 * 1024
 
 /** Artifacts of one node that are being written to Postgres at a time; others wait. */
 const writersMax = 4
+
+/** How long an artifact may be without its task: accepting one follows the storing of its payload. In seconds. */
+const ownerlessSeconds = 3_600
 
 export const layer = Layer.effect(
   ArtifactStore,
@@ -33,6 +36,7 @@ export const layer = Layer.effect(
 
     const put = Effect.fn("ArtifactStore.put")(function* (input: {
       readonly namespace: Namespace
+      readonly owner?: TaskId
       readonly name: string
       readonly contentType: string
       readonly content: Stream.Stream<Uint8Array, ArtifactError>
@@ -42,8 +46,9 @@ export const layer = Layer.effect(
       const id = ArtifactId.make(ids.next())
       const write = Effect.gen(function* () {
         const [row] = yield* sql<ArtifactRow>`
-            insert into artifacts as a (id, namespace, name, content_type, size_bytes, sha256)
-            values (${id}, ${input.namespace}, ${input.name}, ${input.contentType}, ${sizeBytes}, ${sha256})
+            insert into artifacts as a (id, namespace, name, content_type, size_bytes, sha256, task_id)
+            values (${id}, ${input.namespace}, ${input.name}, ${input.contentType}, ${sizeBytes}, ${sha256},
+              ${input.owner ?? null}::uuid)
             returning ${columns}
           `
         yield* files.stream(file, { chunkSize: pieceBytes, bytesToRead: sizeBytes }).pipe(
@@ -104,7 +109,36 @@ export const layer = Layer.effect(
       return row === undefined ? yield* notFound(id) : row.content
     })
 
-    return ArtifactStore.of({ put, info, read })
+    const release = Effect.fn("ArtifactStore.release")((namespace: Namespace, id: ArtifactId) =>
+      sql`update artifacts set task_id = null where id = ${id} and namespace = ${namespace} and task_id is not null`.pipe(
+        Effect.asVoid,
+        orAway("ArtifactStore.release")
+      )
+    )
+
+    // Where the last look ended: artifacts of tasks that live are many and stay, so each look goes on from there.
+    let seen: ArtifactId | undefined
+    const tidy = Effect.fn("ArtifactStore.tidy")(
+      function* (limit: number) {
+        const found = yield* sql<{ readonly id: ArtifactId; readonly orphaned: boolean }>`
+        select a.id, a.created_at < now() - ${ownerlessSeconds} * interval '1 second'
+          and not exists (select from tasks t where t.id = a.task_id offset 0) as orphaned
+        from artifacts a
+        where a.task_id is not null and (${seen ?? null}::uuid is null or a.id > ${seen ?? null}::uuid)
+        order by a.id limit ${limit}
+      `
+        seen = found.length < limit ? undefined : found.at(-1)?.id
+        const orphans = found.filter(({ orphaned }) => orphaned).map(({ id }) => id)
+        if (orphans.length === 0) return 0
+        const gone = yield* sql`
+        delete from artifacts where id in ${sql.in(orphans)} and task_id is not null returning id
+      `
+        return gone.length
+      },
+      (effect) => orAway("ArtifactStore.tidy")(effect)
+    )
+
+    return ArtifactStore.of({ put, info, read, release, tidy })
   })
 )
 

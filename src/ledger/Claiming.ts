@@ -10,11 +10,13 @@ import type { TaskId } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { Committing } from "./Committing.ts"
 import { ledger } from "./LedgerFunctions.ts"
+import * as TaskRows from "./TaskRows.ts"
 
 interface Wanted {
   readonly slot: Slot
   readonly orders: ReadonlyArray<TaskOrder>
   readonly stillWanted: ((order: TaskOrder) => boolean) | undefined
+  readonly agentVersionOf: ((order: TaskOrder) => number | undefined) | undefined
 }
 
 export const make = Effect.fnUntraced(function* (committing: Committing) {
@@ -22,7 +24,8 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
 
   const claimBatch = (asked: ReadonlyArray<Wanted>) =>
     Effect.gen(function* () {
-      const wanted = asked.map(({ orders, slot, stillWanted }) => ({
+      const wanted = asked.map(({ agentVersionOf, orders, slot, stillWanted }) => ({
+        agentVersionOf,
         slot,
         orders: stillWanted === undefined ? orders : orders.filter(stillWanted)
       }))
@@ -35,9 +38,15 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
         index: slot.index,
         epoch: slot.epoch
       }))
-      const tasks = wanted.flatMap(({ orders }, index) =>
-        orders.map((order) => ({ id: order.id, slot: index, behind: order.payload_behind === true }))
+      const tasks = wanted.flatMap(({ agentVersionOf, orders }, index) =>
+        orders.map((order) => ({
+          id: order.id,
+          slot: index,
+          behind: order.payload_behind === true,
+          version: agentVersionOf?.(order)
+        }))
       )
+      const versions = new Map(tasks.map(({ id, version }) => [id, version] as const))
       const rows = yield* commitUntilKnown<{
         readonly slot: number
         readonly id: TaskId | null
@@ -80,7 +89,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
           namespace: order.namespace,
           actor,
           trace: order.trace ?? null,
-          data: { attempt: row.attempt }
+          data: TaskRows.startedData(row.attempt, versions.get(row.id))
         })
       }
       yield* publish(events)
@@ -89,7 +98,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
     })
 
   const claimBatched = yield* batch("claim", (entry: Wanted) => 100 * entry.orders.length, claimBatch)
-  const claim: Ledger["Service"]["claim"] = (slot, orders, stillWanted) =>
-    refusedIsDefect(claimBatched({ slot, orders, stillWanted }))
+  const claim: Ledger["Service"]["claim"] = (slot, orders, stillWanted, agentVersionOf) =>
+    refusedIsDefect(claimBatched({ slot, orders, stillWanted, agentVersionOf }))
   return claim
 })

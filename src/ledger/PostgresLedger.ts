@@ -45,6 +45,15 @@ const make = (node: NodeName) =>
         .map((change) => ({ id: change.id, ranOn: change.agent_id ?? undefined }))
     })
 
+    const setAside = Effect.fnUntraced(function* (
+      agent: { readonly id: AgentId; readonly version: number },
+      ids: ReadonlyArray<TaskId>
+    ) {
+      const statement = `select * from ${ledger}.task_set_aside($1::uuid, $2::int, $3::uuid[], $4::text)`
+      const changed = yield* changes("set_aside", statement, [agent.id, agent.version, ids, actor])
+      return changed.length
+    })
+
     const takeOver = Effect.fnUntraced(function* (instance: { readonly agentId: AgentId; readonly index: number }) {
       const rows = yield* refusedIsDefect(
         commit<{ readonly epoch: number; readonly changes: ReadonlyArray<TaskRows.ChangeRow> }>("take_over", () =>
@@ -112,9 +121,9 @@ const make = (node: NodeName) =>
              select t.ctid from agent_tallies t join many using (agent_id) where t.at < now() - interval '1 minute' limit $1::int))
            returning *
          ), kept as (
-           insert into agent_tallies (agent_id, at, completed, failed, timed_out, cancelled, attempts, millis_sum, millis_max)
-           select agent_id, min(at), sum(completed), sum(failed), sum(timed_out), sum(cancelled), sum(attempts), sum(millis_sum), max(millis_max)
-           from gone group by agent_id returning 1
+           insert into agent_tallies (agent_id, at, version, completed, failed, timed_out, cancelled, attempts, millis_sum, millis_max)
+           select agent_id, min(at), version, sum(completed), sum(failed), sum(timed_out), sum(cancelled), sum(attempts), sum(millis_sum), max(millis_max)
+           from gone group by agent_id, version, attempts > 0 returning 1
          ) select ((select count(*) from gone) - (select count(*) from kept))::int as count`,
         [limit]
       )
@@ -143,6 +152,7 @@ const make = (node: NodeName) =>
       deletable: controlling.deletable,
       expireResults: controlling.expireResults,
       cancel,
+      setAside,
       takeOver,
       queueDue,
       resume,

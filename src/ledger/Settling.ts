@@ -64,9 +64,11 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
           actor,
           trace: task.trace ?? null
         } as const
-        if (unclaimed)
-          events.push({ ...shared, type: "TaskStarted", number: number - 1, data: { attempt: task.attempt } })
-        events.push({ ...shared, ...TaskRows.settleEvent(end), number })
+        if (unclaimed) {
+          const data = TaskRows.startedData(task.attempt, task.agentVersion)
+          events.push({ ...shared, type: "TaskStarted", number: number - 1, data })
+        }
+        events.push({ ...shared, ...TaskRows.settleEvent(end, task.attempt), number })
       }
       yield* publish(events)
       yield* announce(children)

@@ -160,7 +160,10 @@ export class TaskReader extends Context.Service<
             select ${sql.literal(Views.eventColumns)} from events e
             where e.aggregate = ${id} and e.number > ${options.after} and e.namespace = ${namespace} and e.kind = 'task'
             order by e.number limit ${options.limit}
-          `.pipe(orUnavailable("TaskReader.events"))
+          `.pipe(
+            Effect.map((rows) => rows.map(Views.eventOfRow)),
+            orUnavailable("TaskReader.events")
+          )
       )
 
       const graph = Effect.fn("TaskReader.graph")(

@@ -96,6 +96,7 @@ export const settleRow = (slot: Slot, task: RunningTask, end: Settlement, unclai
   id: task.id,
   attempt: task.attempt,
   epoch: slot.epoch,
+  version: task.agentVersion,
   status: statusOf[end._tag],
   result:
     end._tag === "Completed"
@@ -110,18 +111,30 @@ export const settleRow = (slot: Slot, task: RunningTask, end: Settlement, unclai
 /** About how many bytes an end adds to a batch. */
 export const bytesOfEnd = (end: Settlement): number => (end._tag === "Completed" ? 300 + end.dataBytes : 600)
 
-/** The event that `task_settle` recorded for a row. */
-export const settleEvent = (end: Settlement): { readonly type: EventType; readonly data: Schema.Json } => ({
+/** The event that `task_settle` recorded for a row, with the attempt that it keeps in a column of its own. */
+export const settleEvent = (
+  end: Settlement,
+  attempt: number
+): { readonly type: EventType; readonly data: Schema.Json } => ({
   type: eventOf[end._tag],
   data:
     end._tag === "Completed"
-      ? { execution_time_ms: end.executionMillis }
+      ? { attempt, execution_time_ms: end.executionMillis }
       : end._tag === "Released"
         ? { released: true }
         : end._tag === "Retry"
-          ? { execution_time_ms: end.executionMillis, error: { ...end.error }, delay_ms: end.delayMillis }
-          : { execution_time_ms: end.executionMillis, error: { ...end.error } }
+          ? { attempt, execution_time_ms: end.executionMillis, error: { ...end.error }, delay_ms: end.delayMillis }
+          : { attempt, execution_time_ms: end.executionMillis, error: { ...end.error } }
 })
+
+/** What `TaskStarted` says: the first definition of an agent is not written down with each of its tasks. */
+export const startedData = (attempt: number, agentVersion: number | undefined) => ({
+  attempt,
+  agent_version: agentVersion ?? firstDefinition
+})
+
+/** The version of an agent's first definition. */
+export const firstDefinition = 1
 
 /** A `task_change` as JSON or as columns. */
 export interface ChangeRow {
@@ -152,7 +165,10 @@ export const changeEvent = (row: ChangeRow, actor: string): Event => ({
 export const orderColumns = `t.id, t.namespace, t.name, t.type, t.lane, t.agent_id, t.graph_id, t.attempt, t.max_attempts, t.at_most_once,
   t.configuration, t.trace, t.parked_attempt, t.parked_position, to_json(t.deadline) #>> '{}' as deadline,
   case when octet_length(t.payload::text) <= ${freightBytesMax} then t.payload end as payload,
-  coalesce(octet_length(t.payload::text) > ${freightBytesMax}, false) as payload_behind`
+  coalesce(octet_length(t.payload::text) > ${freightBytesMax}, false) as payload_behind,
+  case when t.attempt > 0 and t.configuration #> '{retry,total_ms}' is not null then (
+    select to_json(e.at) #>> '{}' from events e where e.aggregate = t.id and e.type = 'TaskStarted' order by e.number limit 1
+  ) end as first_started_at`
 
 export interface OrderRow {
   readonly id: TaskId
@@ -170,6 +186,8 @@ export interface OrderRow {
   readonly deadline: string | null
   readonly parked_attempt: number | null
   readonly parked_position: number | null
+  /** Asked for only where a retry policy bounds the time of all attempts together. */
+  readonly first_started_at: string | null
   readonly payload: Schema.Json | null
   readonly payload_behind: boolean
 }
@@ -191,5 +209,6 @@ export const orderOfRow = (row: OrderRow): TaskOrder => ({
   ...(row.deadline !== null && { deadline: row.deadline }),
   ...(row.parked_attempt !== null &&
     row.parked_position !== null && { parked: { attempt: row.parked_attempt, position: row.parked_position } }),
+  ...(row.first_started_at !== null && { first_started_at: row.first_started_at }),
   ...(row.trace !== null && { trace: row.trace })
 })

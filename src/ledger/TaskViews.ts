@@ -7,6 +7,7 @@ import type { Schema } from "effect"
 import type { Event } from "../../protocol/Event.ts"
 import type { GraphKey } from "../../protocol/Ids.ts"
 import type { Dependency, Graph, Task, TaskConfiguration, TaskError } from "../../protocol/Task.ts"
+import { startedData } from "./TaskRows.ts"
 
 /** A column of Postgres's clock as RFC 3339 in UTC with microseconds, whatever the session's time zone. */
 export const utc = (column: string, name: string) =>
@@ -62,9 +63,27 @@ export const taskOfRow = (row: TaskRow): Task => {
 }
 
 /** `e` is the event. */
-export const eventColumns = `e.type, e.kind, e.aggregate, e.number, ${utc("e.at", "at")}, e.namespace, e.actor, e.trace, e.data`
+export const eventColumns = `e.type, e.kind, e.aggregate, e.number, ${utc("e.at", "at")}, e.namespace, e.actor, e.trace, e.data, e.attempt`
 
-export type EventRow = Event
+export interface EventRow extends Event {
+  readonly attempt: number | null
+}
+
+/** The attempt that began or ended stands in a column of its own, and in the view in the event's data. */
+export const eventOfRow = ({ attempt, ...event }: EventRow): Event => {
+  if (attempt === null || attempt === 0 || !ofAttempts.has(event.type)) return event
+  const { data } = event
+  const own = event.type === "TaskStarted" ? startedData(attempt, undefined) : { attempt }
+  return { ...event, data: typeof data === "object" ? Object.assign(own, data) : own }
+}
+
+const ofAttempts: ReadonlySet<Event["type"]> = new Set([
+  "TaskStarted",
+  "TaskRetried",
+  "TaskCompleted",
+  "TaskFailed",
+  "TaskTimedOut"
+])
 
 /** `g` is the graph. */
 export const graphColumns = `g.id, g.namespace, g.name, ${utc("g.created_at", "created_at")}`

@@ -13,8 +13,7 @@ import type { DeliveryId, Namespace, NodeName, WebhookId } from "../../protocol/
 import * as Limits from "../../protocol/Limits.ts"
 import type { Page } from "../../protocol/Page.ts"
 import type { InvalidInput } from "../../protocol/Problem.ts"
-import type { RetryPolicy } from "../../protocol/Task.ts"
-import type { Delivery, ListDeliveries } from "../../protocol/Webhook.ts"
+import type { Delivery, DeliveryRetry, ListDeliveries } from "../../protocol/Webhook.ts"
 import { decodeCursor, encodeCursor } from "./Cursor.ts"
 import { ledger } from "./LedgerFunctions.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
@@ -33,7 +32,7 @@ export interface ClaimedDelivery {
   readonly secret: Uint8Array
   /** While it is still good beside the present one. */
   readonly previous_secret: Uint8Array | null
-  readonly retry: RetryPolicy
+  readonly retry: DeliveryRetry
   readonly timeout_ms: number
 }
 

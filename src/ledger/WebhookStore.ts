@@ -12,8 +12,8 @@ import * as Limits from "../../protocol/Limits.ts"
 import type { Page } from "../../protocol/Page.ts"
 import type { InvalidInput } from "../../protocol/Problem.ts"
 import type { PageQuery } from "../../protocol/Query.ts"
-import type { Labels, RetryPolicy } from "../../protocol/Task.ts"
-import type { DisabledReason, Webhook } from "../../protocol/Webhook.ts"
+import type { Labels } from "../../protocol/Task.ts"
+import type { DeliveryRetry, DisabledReason, Webhook } from "../../protocol/Webhook.ts"
 import type { ChangedBy } from "./AgentRegistry.ts"
 import { decodeCursor, encodeCursor } from "./Cursor.ts"
 import { ledger } from "./LedgerFunctions.ts"
@@ -29,7 +29,7 @@ export interface WebhookDefinition {
   readonly type: string | null
   readonly labels: typeof Labels.Type | null
   readonly include_result: boolean
-  readonly retry: RetryPolicy
+  readonly retry: DeliveryRetry
   readonly attempts_max: number
   readonly timeout_ms: number
   readonly concurrency: number

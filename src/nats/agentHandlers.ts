@@ -4,10 +4,12 @@
  */
 import { Effect } from "effect"
 import { Agents } from "../app/Agents.ts"
+import { AgentVersions } from "../app/AgentVersions.ts"
 import type { Handlers } from "./Handlers.ts"
 
 export const agentHandlers = Effect.gen(function* () {
   const agents = yield* Agents
+  const versions = yield* AgentVersions
   return {
     "agents.create": (command) => agents.create(command),
     "agents.get": ({ agent }) => agents.get(agent),
@@ -17,6 +19,10 @@ export const agentHandlers = Effect.gen(function* () {
     "agents.pause": ({ agent }) => agents.pause(agent),
     "agents.resume": ({ agent }) => agents.resume(agent),
     "agents.delete": ({ agent, force = false }) => agents.remove(agent, { force }),
-    "agents.metrics": ({ agent }) => agents.metrics(agent)
+    "agents.metrics": ({ agent }) => agents.metrics(agent),
+    "agents.versions": ({ agent }) => versions.list(agent),
+    "agents.version": ({ agent, version }) => versions.get(agent, version),
+    "agents.rollback": ({ agent, if_version, ...command }) => versions.rollBack(agent, command, if_version),
+    "agents.rollout": ({ agent, if_version, ...command }) => versions.rollOut(agent, command, if_version)
   } satisfies Partial<Handlers>
 })

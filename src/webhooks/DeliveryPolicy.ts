@@ -7,9 +7,9 @@
  *
  * A status that says "never so" (400, 404) is tried again all the same: endpoints are mended and deployed meanwhile.
  */
-import { backoffMillis } from "../../actors/TaskLifecycle.ts"
+import { backoffMillis } from "../../actors/Retries.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import type { RetryPolicy } from "../../protocol/Task.ts"
+import type { DeliveryRetry } from "../../protocol/Webhook.ts"
 
 /** How an attempt ended, as its sender saw it. */
 export interface AttemptResult {
@@ -33,7 +33,7 @@ export const verdictOf = (
     /** Of those granted by the first sending or by a replay, from 1. */
     readonly number: number
     readonly last: boolean
-    readonly retry: RetryPolicy
+    readonly retry: DeliveryRetry
     /** Until it is given up. */
     readonly remainingMillis: number
     /** Uniform in [0, 1). */

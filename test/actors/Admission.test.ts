@@ -24,6 +24,8 @@ const worker: AgentRecord = {
   status: "active",
   draining: false,
   desiredInstances: 1,
+  definitionVersion: 1,
+  rollout: undefined,
   version: 1
 }
 const origin: Origin = {

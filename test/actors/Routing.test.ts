@@ -17,6 +17,8 @@ const agent = (over: Partial<AgentRecord> = {}): AgentRecord => ({
   draining: false,
   desiredInstances: 1,
   version: 1,
+  definitionVersion: 1,
+  rollout: undefined,
   ...over
 })
 const able = (...names: ReadonlyArray<string>) => agent({ capabilities: names.map((name) => ({ name })) })
@@ -78,16 +80,26 @@ describe("a task's type", () => {
 })
 
 describe("the limits of a task", () => {
+  const id = TaskId.make("01a20a42-4a11-7003-b0b9-a4786c45f7b0")
+
   it("are its own over its agent's over the defaults, each as a whole", () => {
     const settled = agent({ configuration: { timeout_ms: 9, retry: { max_attempts: 2, delay_ms: 7 } } })
-    expect(Routing.effectiveConfiguration({}, undefined)).toEqual({})
-    expect(Routing.effectiveConfiguration({}, settled)).toEqual({
+    expect(Routing.effectiveConfiguration({}, undefined, id)).toEqual({})
+    expect(Routing.effectiveConfiguration({}, settled, id)).toEqual({
       timeout_ms: 9,
       retry: { max_attempts: 2, delay_ms: 7 }
     })
     const own = { timeout_ms: 1, retry: { max_attempts: 9 }, delivery: "at_most_once" } as const
-    expect(Routing.effectiveConfiguration({ configuration: own }, settled)).toEqual(own)
+    expect(Routing.effectiveConfiguration({ configuration: own }, settled, id)).toEqual(own)
     expect([Routing.maxAttempts({}), Routing.maxAttempts(own)]).toEqual([5, 9])
+  })
+
+  it("are those of the definition that its share of a roll-out gives it", () => {
+    const base = { version: 1, configuration: { timeout_ms: 1 } }
+    const timeoutAt = (percent: number) =>
+      Routing.effectiveConfiguration({}, agent({ configuration: { timeout_ms: 2 }, rollout: { percent, base } }), id)
+        .timeout_ms
+    expect([timeoutAt(0), timeoutAt(100)]).toEqual([1, 2])
   })
 })
 

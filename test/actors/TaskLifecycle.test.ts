@@ -1,17 +1,18 @@
 /** What the end of an attempt means: a legal step of the task's life, within its attempts, after a bounded delay. */
 import { describe, expect, it } from "@effect/vitest"
 import { Schema } from "effect"
-import { backoffMillis, settlementOf } from "../../actors/TaskLifecycle.ts"
+import { settlementOf } from "../../actors/TaskLifecycle.ts"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
 import { Namespace, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import { RetryPolicy } from "../../protocol/Task.ts"
+import { anyPolicy } from "./policies.ts"
 
 const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 const Chance = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 0.999_999 }))
 
 const End = Schema.Union([
-  Schema.TaggedStruct("Returned", { data: Schema.Null, dataBytes: between(0, 2 * Limits.resultBytesMax) }),
+  Schema.TaggedStruct("Returned", { data: Schema.Null, dataBytes: between(0, Limits.resultBytesMax) }),
+  Schema.TaggedStruct("ReturnedTooMuch", { dataBytes: between(2, 1e9), bytesMax: between(1, 1e9) }),
   Schema.TaggedStruct("Failed", {
     error: Schema.Struct({ code: Schema.String, message: Schema.String }),
     retryable: Schema.Boolean,
@@ -37,7 +38,7 @@ const given = {
   number: between(1, Limits.attemptsMax),
   max: between(1, Limits.attemptsMax),
   atMostOnce: Schema.Boolean,
-  retry: Schema.UndefinedOr(RetryPolicy),
+  retry: Schema.UndefinedOr(anyPolicy),
   chance: Chance
 }
 
@@ -45,10 +46,10 @@ describe("the end of an attempt", () => {
   it.prop("leads to a state that may follow running, and keeps to the task's attempts", given, (input) => {
     const { atMostOnce, chance, end, max, number, retry } = input
     const order = orderWith({ max_attempts: max, ...(atMostOnce && { at_most_once: true }), ...(retry && { retry }) })
-    const settlement = settlementOf(end, { number, executionMillis: 7, order, chance })
+    const settlement = settlementOf(end, { number, executionMillis: 7, order, chance, nowMillis: 0 })
     switch (settlement._tag) {
       case "Completed":
-        return expect(end._tag === "Returned" && end.dataBytes <= Limits.resultBytesMax).toBe(true)
+        return expect(end._tag).toBe("Returned")
       case "Released":
         return expect([end._tag, atMostOnce]).toEqual(["Stopped", false])
       case "Retry":
@@ -73,9 +74,10 @@ describe("the end of an attempt", () => {
       const { chance, end, max, retry } = input
       const order = orderWith({ max_attempts: max, ...(retry && { retry }) })
       let number = 1
-      while (settlementOf(end, { number, executionMillis: 1, order, chance })._tag === "Retry") number++
+      while (settlementOf(end, { number, executionMillis: 1, order, chance, nowMillis: 0 })._tag === "Retry") number++
       const final =
         end._tag === "Returned" ||
+        end._tag === "ReturnedTooMuch" ||
         end._tag === "Stopped" ||
         (end._tag === "Failed" && !end.retryable) ||
         (end._tag === "TimedOut" && end.deadline)
@@ -90,31 +92,34 @@ describe("the end of an attempt", () => {
       { _tag: "TimedOut", afterMillis: 5, deadline: false },
       { _tag: "Stopped" }
     ] as const) {
-      const settlement = settlementOf(end, { number: 1, executionMillis: 1, order, chance: 0 })
+      const settlement = settlementOf(end, { number: 1, executionMillis: 1, order, chance: 0, nowMillis: 0 })
       expect(settlement).toMatchObject({ _tag: "Failed", error: { code: "unknown_outcome" } })
     }
     const own = { code: "http_status", message: "500" }
     const failed = { _tag: "Failed", error: own, retryable: true, retryAfterMillis: undefined } as const
-    expect(settlementOf(failed, { number: 1, executionMillis: 1, order, chance: 0 })).toMatchObject({
+    expect(settlementOf(failed, { number: 1, executionMillis: 1, order, chance: 0, nowMillis: 0 })).toMatchObject({
       _tag: "Failed",
       error: own
     })
   })
 
-  it("tells a result that is too large from one that fits by a byte", () => {
-    const ends = [Limits.resultBytesMax, Limits.resultBytesMax + 1].map((dataBytes) =>
-      settlementOf(
-        { _tag: "Returned", data: null, dataBytes },
-        { number: 1, executionMillis: 1, order: orderWith({}), chance: 0 }
-      )
-    )
-    expect(ends).toMatchObject([{ _tag: "Completed" }, { _tag: "Failed", error: { code: "result_too_large" } }])
+  it("is a failure when the result is too large to be kept, with both sizes", () => {
+    const end = { _tag: "ReturnedTooMuch", dataBytes: 301, bytesMax: 300 } as const
+    const settlement = settlementOf(end, {
+      number: 1,
+      executionMillis: 1,
+      order: orderWith({}),
+      chance: 0,
+      nowMillis: 0
+    })
+    expect(settlement).toMatchObject({ _tag: "Failed", error: { code: "result_too_large" } })
+    expect(JSON.stringify(settlement)).toMatch(/301 bytes; at most 300/u)
   })
 
   it("keeps its own reason when the last attempt fails", () => {
     const order = orderWith({ max_attempts: 1 })
     const last = (end: Parameters<typeof settlementOf>[0]) =>
-      settlementOf(end, { number: 1, executionMillis: 1, order, chance: 0 })
+      settlementOf(end, { number: 1, executionMillis: 1, order, chance: 0, nowMillis: 0 })
     expect(last({ _tag: "Crashed", message: "boom" })).toMatchObject({
       _tag: "Failed",
       error: { code: "crashed", message: "boom" }
@@ -127,33 +132,5 @@ describe("the end of an attempt", () => {
       _tag: "TimedOut",
       error: { code: "deadline" }
     })
-  })
-})
-
-describe("the delay before another attempt", () => {
-  const policy = { retry: Schema.UndefinedOr(RetryPolicy), number: between(1, Limits.attemptsMax), chance: Chance }
-
-  it.prop(
-    "lies between its jitter below the capped exponential and the capped exponential",
-    policy,
-    ({ chance, number, retry }) => {
-      const delay = retry?.delay_ms ?? 1_000
-      const cap = retry?.delay_max_ms ?? Math.max(300_000, delay)
-      const whole = Math.min(cap, delay * (retry?.factor ?? 2) ** (number - 1))
-      const found = backoffMillis(retry, number, chance)
-      expect(found).toBeLessThanOrEqual(Math.ceil(whole))
-      expect(found).toBeGreaterThanOrEqual(Math.floor(whole * (1 - (retry?.jitter ?? 0.2))))
-      expect(backoffMillis(retry, number, 0)).toBe(Math.round(whole))
-    }
-  )
-
-  it.prop("never shrinks from one attempt to the next, at the same chance", policy, ({ chance, number, retry }) => {
-    expect(backoffMillis(retry, number + 1, chance)).toBeGreaterThanOrEqual(backoffMillis(retry, number, chance))
-  })
-
-  it("is 1, 2, 4, ... seconds up to 5 minutes unless the task says otherwise", () => {
-    expect([1, 2, 3, 9, 10, 100].map((number) => backoffMillis(undefined, number, 0))).toEqual([
-      1_000, 2_000, 4_000, 256_000, 300_000, 300_000
-    ])
   })
 })

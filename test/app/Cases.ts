@@ -16,6 +16,7 @@ import { CreateAgent } from "../../protocol/Agent.ts"
 import { NodeName } from "../../protocol/Ids.ts"
 import { SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
+import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import * as Owners from "../../src/app/Owners.ts"
@@ -92,6 +93,7 @@ const cases = Layer.mergeAll(
   TaskControl.layer,
   Retention.layer,
   Agents.layer,
+  AgentVersions.layer,
   ApiKeys.layer,
   Artifacts.layer,
   Schedules.layer,

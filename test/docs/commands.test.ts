@@ -15,8 +15,10 @@ const documents = [
   "docs/streams.md",
   "docs/agents.md",
   "docs/schedules.md",
+  "docs/retries.md",
   "docs/webhooks.md",
   "docs/finding.md",
+  "docs/versions.md",
   "examples/README.md"
 ]
 

@@ -116,6 +116,20 @@ const tour = async (url: string, key: string) => {
   expect((await put('"99"')).json).toMatchObject({ status: 409, current_version: agent.json.version })
   expect((await put(agent.headers.etag ?? "")).json.description).toBe("d")
 
+  const rolled = await send("PUT", "/agents/mine", { configuration: { timeout_ms: 5 }, rollout: { percent: 20 } })
+  expect(rolled.json.rollout).toEqual({ percent: 20, version: 3, base_version: 2 })
+  const half = await send("POST", "/agents/mine/rollout", { percent: 50 }, { "if-match": rolled.headers.etag ?? "" })
+  expect([half.status, half.headers.etag, half.json.rollout.percent]).toEqual([200, '"4"', 50])
+  const tooMuch = await send("POST", "/agents/mine/rollout", { percent: 101 })
+  expect(tooMuch.json).toMatchObject({ status: 422, errors: [{ field: "percent" }] })
+  const back = await send("POST", "/agents/mine/rollback", { version: 1 })
+  expect(back.json).toMatchObject({ version: 5, configuration: {} })
+  const versions = await get("/agents/mine/versions")
+  expect(versions.json.data).toMatchObject([{ version: 5, restores: 1, share_percent: 100 }, {}, {}, { version: 1 }])
+  expect((await get("/agents/mine/versions/4")).json.definition.configuration).toEqual({ timeout_ms: 5 })
+  expect((await get("/agents/mine/versions/6")).json.type).toBe("urn:datamcp:problem:agent-version-not-found")
+  expect((await get("/agents/mine/versions/x")).status).toBe(422)
+
   const stored = await clientOf(url, key).ask({
     ...{ method: "POST", path: "/api/v1/artifacts?name=a.csv", body: "a,b\n1,2\n" },
     headers: { "content-type": "text/csv" }

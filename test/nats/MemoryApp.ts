@@ -5,6 +5,7 @@ import { AgentId, Namespace, TaskId } from "../../protocol/Ids.ts"
 import { type Permission, Principal, permissions } from "../../protocol/Permission.ts"
 import {
   AgentNotFound,
+  AgentVersionNotFound,
   Conflict,
   GraphNotFound,
   invalidField,
@@ -16,6 +17,7 @@ import {
 import type { BatchItem } from "../../protocol/Query.ts"
 import { type AcceptedTask, SubmitTask, type Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
+import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
@@ -241,14 +243,15 @@ const agents = Layer.sync(Agents, () => {
           current_instances: 0,
           created_at: at,
           updated_at: at,
-          version: 1
+          version: 1,
+          definition_version: 1
         }
         known.set(agent.name, agent)
         return agent
       }),
     get: find,
     list: () => Effect.succeed({ data: [...known.values()], next_cursor: null }),
-    update: (ref, command, ifVersion) =>
+    update: (ref, { rollout: _, ...command }, ifVersion) =>
       Effect.flatMap(
         find(ref),
         ({ version }): Effect.Effect<Agent, AgentNotFound | Conflict> =>
@@ -336,6 +339,17 @@ const control = Layer.mergeAll(
   )
 )
 
+/** No agent has any. */
+const agentVersions = Layer.succeed(
+  AgentVersions,
+  AgentVersions.of({
+    list: () => Effect.succeed({ data: [] }),
+    get: (ref, version) => Effect.fail(new AgentVersionNotFound({ agent: ref, version })),
+    rollBack: (ref, { version }) => Effect.fail(new AgentVersionNotFound({ agent: ref, version })),
+    rollOut: () => Effect.fail(new Conflict({ reason: "state" }))
+  })
+)
+
 export const memoryApp = Layer.mergeAll(
   apiKeys,
   taskLayers,
@@ -343,5 +357,6 @@ export const memoryApp = Layer.mergeAll(
   Layer.sync(Schedules, MemorySchedules.make),
   MemoryWebhooks.layer,
   talk,
-  control
+  control,
+  agentVersions
 )

@@ -113,6 +113,20 @@ describe("a whole node", () => {
         expect((yield* ask("retention.set", { rules, if_version: 9 })).json).toMatchObject({ status: 409 })
         expect((yield* ask("retention.get", {})).json).toMatchObject({ rules, version: 1 })
 
+        yield* ask("agents.create", { name: "rolled", type: "echo" })
+        const change = { agent: "rolled", configuration: { timeout_ms: 9_000 }, rollout: { percent: 50 } }
+        expect((yield* ask("agents.update", change)).json.rollout).toMatchObject({ percent: 50, base_version: 1 })
+        const rolled = yield* ask("agents.rollout", { agent: "rolled", percent: 100 })
+        expect(rolled.json).toMatchObject({ version: 3, definition_version: 2 })
+        expect((yield* ask("agents.rollout", { agent: "rolled", percent: 5 })).json).toMatchObject({ status: 409 })
+        expect((yield* ask("agents.version", { agent: "rolled", version: 1 })).json.definition.configuration).toEqual(
+          {}
+        )
+        const stale = { agent: "rolled", version: 1, if_version: 2 }
+        expect((yield* ask("agents.rollback", stale)).json).toMatchObject({ status: 409, current_version: 3 })
+        expect((yield* ask("agents.rollback", { agent: "rolled", version: 1 })).json).toMatchObject({ version: 4 })
+        expect((yield* ask("agents.versions", { agent: "rolled" })).json.data).toHaveLength(3)
+
         const example = yield* run("examples/nats-client/client.mjs", ['{"from":"the example"}'], {
           NATS_URL: platform.nats.natsUrl,
           DATAMCP_API_KEY: platform.key

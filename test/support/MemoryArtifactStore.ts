@@ -45,6 +45,8 @@ export const layer = Layer.sync(ArtifactStore, () => {
       return info
     }),
     info: (namespace, id) => Effect.map(find(namespace, id), ({ info }) => info),
+    release: () => Effect.void,
+    tidy: () => Effect.succeed(0),
     read: (namespace, id) => Stream.unwrap(Effect.map(find(namespace, id), ({ bytes }) => Stream.make(bytes)))
   })
 })

@@ -4,6 +4,7 @@
  */
 import { Duration, Effect, Latch, Layer, Redacted, Result, Stream } from "effect"
 import type { Agent, AgentMetrics } from "../../../protocol/Agent.ts"
+import type { AgentVersion } from "../../../protocol/AgentVersion.ts"
 import type { ApiKey } from "../../../protocol/ApiKey.ts"
 import type { Artifact } from "../../../protocol/Artifact.ts"
 import type { Chunk } from "../../../protocol/Chunk.ts"
@@ -23,6 +24,7 @@ import * as Limits from "../../../protocol/Limits.ts"
 import { Principal, type Role, rolePermissions } from "../../../protocol/Permission.ts"
 import {
   AgentNotFound,
+  AgentVersionNotFound,
   ArtifactNotFound,
   Conflict,
   GraphNotFound,
@@ -40,6 +42,7 @@ import { ApprovalDecision, type Signal } from "../../../protocol/Signal.ts"
 import { type AcceptedTask, isTerminal, type SubmitTask, type Task } from "../../../protocol/Task.ts"
 import type { ActOnTasks, DeadLetter, Operation } from "../../../protocol/TaskAction.ts"
 import { Agents } from "../../../src/app/Agents.ts"
+import { AgentVersions } from "../../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../../src/app/Artifacts.ts"
 import { authorize } from "../../../src/app/authorize.ts"
@@ -407,7 +410,8 @@ const agents = (state: MemoryState) => {
         current_instances: 0,
         created_at: now,
         updated_at: now,
-        version: 1
+        version: 1,
+        definition_version: 1
       }
       state.agents.set(agent.id, agent)
       return agent
@@ -420,7 +424,8 @@ const agents = (state: MemoryState) => {
       if (ifVersion !== undefined && ifVersion !== version) {
         return yield* new Conflict({ reason: "version", current_version: version })
       }
-      return yield* change(ref, command)
+      const { rollout: _, ...definition } = command
+      return yield* change(ref, definition)
     }),
     scale: (ref, command) => Effect.andThen(authorize("agent:scale"), change(ref, command)),
     pause: (ref) => Effect.andThen(authorize("agent:update"), change(ref, { status: "maintenance" })),
@@ -430,6 +435,49 @@ const agents = (state: MemoryState) => {
       Effect.andThen(authorize("agent:update"), change(ref, { capabilities: [capability] })),
     removeCapability: (ref) => Effect.andThen(authorize("agent:update"), change(ref, { capabilities: [] })),
     metrics: (ref) => Effect.andThen(authorize("agent:read"), Effect.map(find(ref), metricsOf))
+  })
+}
+
+/** Every agent has one version, and nothing is rolled out. */
+const agentVersions = (state: MemoryState) => {
+  const find = (ref: string) =>
+    Effect.suspend(() => {
+      const agent = [...state.agents.values()].find(({ id, name }) => id === ref || name === ref)
+      return agent === undefined ? Effect.fail(new AgentNotFound({ agent: ref })) : Effect.succeed(agent)
+    })
+  const only = (agent: Agent): AgentVersion => ({
+    version: 1,
+    created_at: now,
+    actor: "key:test",
+    restores: null,
+    share_percent: 100,
+    figures: {
+      completed: 0,
+      failed: 0,
+      timed_out: 0,
+      attempts: 0,
+      success_rate: null,
+      response_time_mean_ms: null,
+      response_time_max_ms: null
+    },
+    definition: { ...agent, description: agent.description ?? null }
+  })
+  return AgentVersions.of({
+    list: (ref) =>
+      Effect.andThen(
+        authorize("agent:read"),
+        Effect.map(find(ref), (agent) => ({ data: [only(agent)] }))
+      ),
+    get: (ref, version) =>
+      Effect.flatMap(Effect.andThen(authorize("agent:read"), find(ref)), (agent) =>
+        version === 1 ? Effect.succeed(only(agent)) : Effect.fail(new AgentVersionNotFound({ agent: ref, version }))
+      ),
+    rollBack: (ref) => Effect.andThen(authorize("agent:update"), find(ref)),
+    rollOut: (ref) =>
+      Effect.andThen(
+        Effect.andThen(authorize("agent:update"), find(ref)),
+        Effect.fail(new Conflict({ reason: "state", current_version: 1 }))
+      )
   })
 }
 
@@ -591,6 +639,7 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(TaskControl, control(state)),
     Layer.succeed(Retention, retention(state)),
     Layer.succeed(Agents, agents(state)),
+    Layer.succeed(AgentVersions, agentVersions(state)),
     Layer.succeed(Artifacts, artifacts(state)),
     Layer.sync(Schedules, MemorySchedules.make),
     Layer.succeed(System, system(state)),

@@ -2,10 +2,10 @@
  * Keeps what a task made or fetched as an artifact, and says so in its result in the words of the wire.
  */
 import { Effect, Schema, Stream } from "effect"
-import type { Namespace } from "../../protocol/Ids.ts"
-import * as Limits from "../../protocol/Limits.ts"
-import { BehaviourFailure } from "../Behaviour.ts"
-import { ArtifactError, ArtifactStore } from "../ports/ArtifactStore.ts"
+import type { Namespace } from "../protocol/Ids.ts"
+import * as Limits from "../protocol/Limits.ts"
+import { BehaviourFailure } from "./Behaviour.ts"
+import { ArtifactError, ArtifactStore } from "./ports/ArtifactStore.ts"
 
 /** What a person calls an artifact; it is never used as a path. */
 export const ArtifactName = Schema.String.check(
