@@ -10,7 +10,7 @@ import { ArtifactId, type Namespace, type TaskId } from "../protocol/Ids.ts"
 import { parseJsonBytes } from "../protocol/JsonBody.ts"
 import * as Limits from "../protocol/Limits.ts"
 import { BehaviourFailure } from "./Behaviour.ts"
-import { artifactFailure } from "./behaviours/SavedArtifact.ts"
+import { artifactFailure } from "./ArtifactFailure.ts"
 import { ArtifactStore } from "./ports/ArtifactStore.ts"
 
 export const LargeDataLimits = Context.Reference<{

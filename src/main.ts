@@ -16,6 +16,7 @@ import { SchedulerLimits } from "../actors/AcceptQueue.ts"
 import { AgentDirectory } from "../actors/AgentDirectory.ts"
 import { AgentHost } from "../actors/AgentHost.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
+import { LargeDataLimits } from "../actors/LargeData.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
 import { Scheduler } from "../actors/Scheduler.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
@@ -212,6 +213,8 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Layer.provide(
       Layer.mergeAll(
         Layer.succeed(SchedulerLimits, { ...SchedulerLimits.defaultValue(), mailboxTasks: config.schedulerMailbox }),
+        Layer.succeed(LargeDataLimits, { bytesMax: config.largeDataBytes }),
+        Layer.succeed(ArtifactStorePostgres.ArtifactsFolder, config.artifactsFolder),
         Layer.succeed(HttpLimits, { ...HttpLimits.defaultValue(), drainTime: config.drain })
       )
     )

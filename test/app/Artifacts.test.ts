@@ -2,14 +2,16 @@
 
 import { createHash } from "node:crypto"
 import { readdirSync } from "node:fs"
-import { afterAll, beforeAll, expect, layer } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Schema, Stream } from "effect"
+import { join } from "node:path"
+import { afterAll, beforeAll, describe, expect, layer } from "@effect/vitest"
+import { Deferred, Effect, Fiber, Layer, Schema, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { Artifact } from "../../protocol/Artifact.ts"
 import { ArtifactId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { Unavailable } from "../../protocol/Problem.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { ArtifactsFolder } from "../../src/ledger/ArtifactStorePostgres.ts"
 import { ownFolder } from "../support/Servers.ts"
 import { admin, as } from "./as.ts"
 import { layer as cases } from "./Cases.ts"
@@ -46,9 +48,14 @@ afterAll(() => {
   if (usual === undefined) delete process.env["TMPDIR"]
   else process.env["TMPDIR"] = usual
 })
-const temporaryFiles = () => readdirSync(temporary)
 
-layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("an artifact", (it) => {
+const folder = join(ownFolder("artifacts-folder-"), "made")
+const inFolder = cases.pipe(Layer.provide(Layer.succeed(ArtifactsFolder, folder)))
+
+describe.each([
+  ["in Postgres", cases, () => readdirSync(temporary)],
+  ["in a folder", inFolder, () => readdirSync(join(folder, "incoming"))]
+] as const)("%s", (_, place, unfinished) => layer(place, { excludeTestServices: true, timeout: "60 seconds" })("an artifact", (it) => {
   it.effect.each([0, 1, 1024 * 1024 - 1, 1024 * 1024, 1024 * 1024 + 1, 3 * 1024 * 1024 + 5])(
     "of %d bytes comes back as it went in",
     (size) =>
@@ -81,7 +88,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("an artifact"
       expect(refused).toMatchObject({ _tag: "TooLarge", limit: Limits.artifactBytesMax, unit: "bytes" })
       expect(sent).toBeLessThan(70)
       expect(yield* rows).toEqual(before)
-      expect(temporaryFiles()).toEqual([])
+      expect(unfinished()).toEqual([])
     }).pipe(as(admin))
   )
 
@@ -97,10 +104,10 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("an artifact"
       )
       const sending = yield* Effect.forkChild(upload(slow))
       yield* Deferred.await(started)
-      expect(temporaryFiles()).toHaveLength(1)
+      expect(unfinished()).toHaveLength(1)
       yield* Fiber.interrupt(sending)
       expect(yield* rows).toEqual(before)
-      expect(temporaryFiles()).toEqual([])
+      expect(unfinished()).toEqual([])
     }).pipe(as(admin))
   )
 
@@ -160,4 +167,4 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("an artifact"
       expect(yield* Effect.flip(artifacts.download(id))).toMatchObject({ _tag: "ArtifactNotFound", artifact_id: id })
     }).pipe(as(admin))
   )
-})
+}))

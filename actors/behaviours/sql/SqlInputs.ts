@@ -11,7 +11,7 @@ import { ArtifactStore } from "../../ports/ArtifactStore.ts"
 import { urlCharactersMax } from "../AddressGuard.ts"
 import type { GuardedFetch } from "../GuardedFetch.ts"
 import { RequestHeaders } from "../RequestHeaders.ts"
-import { artifactFailure } from "../SavedArtifact.ts"
+import { artifactFailure } from "../../ArtifactFailure.ts"
 import type { InputFormat, JobInput } from "./Job.ts"
 import { diskFailure } from "./TaskFolder.ts"
 

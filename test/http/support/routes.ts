@@ -21,13 +21,15 @@ const bodies: { readonly [name: string]: unknown } = {
   "POST /api/v1/agents": { name: "a", type: "echo" },
   "PUT /api/v1/agents/:agent": { description: "d" },
   "POST /api/v1/agents/:agent/scale": { desired_instances: 2 },
+  "POST /api/v1/agents/:agent/rollback": { version: 1 },
+  "POST /api/v1/agents/:agent/rollout": { percent: 50 },
   "POST /api/v1/agents/:agent/capabilities": { name: "echo" },
   "POST /api/v1/api-keys": { name: "k", role: "viewer" }
 }
 
 export const unknownId = "01900000-0000-7000-8000-999999999999"
 
-const parameters: { readonly [name: string]: string } = { id: unknownId, agent: "nobody", name: "echo" }
+const parameters: { readonly [name: string]: string } = { id: unknownId, agent: "nobody", name: "echo", version: "1" }
 
 const found: Array<Route> = []
 HttpApi.reflect(Api, {
