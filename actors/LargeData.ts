@@ -9,9 +9,9 @@ import { Context, Effect, Option, Result, Schema, Semaphore, Stream } from "effe
 import { ArtifactId, type Namespace, type TaskId } from "../protocol/Ids.ts"
 import { parseJsonBytes } from "../protocol/JsonBody.ts"
 import * as Limits from "../protocol/Limits.ts"
+import { artifactFailure } from "./ArtifactFailure.ts"
 import { BehaviourFailure } from "./Behaviour.ts"
 import { ArtifactStore } from "./ports/ArtifactStore.ts"
-import { artifactFailure } from "./SavedArtifact.ts"
 
 export const LargeDataLimits = Context.Reference<{
   /** Largest payload or result, in bytes of UTF-8 JSON. */

@@ -31,3 +31,13 @@ alter table agent_tallies add column version int;
 alter table artifacts add column task_id uuid;
 -- Looked through in turn for those whose task is gone; other artifacts are not in it.
 create index artifacts_of_tasks on artifacts (id) where task_id is not null;
+
+-- Where the bytes of an artifact are: in `artifact_pieces`, or in the folder that ARTIFACTS_DIR names.
+alter table artifacts add column place text not null default 'postgres' check (place in ('postgres', 'folder'));
+
+-- What this database calls itself, so that a folder of artifacts can say whose it is.
+create table platform (
+  id uuid not null default gen_random_uuid(),
+  only_one boolean primary key default true check (only_one)
+);
+insert into platform default values;

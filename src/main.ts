@@ -18,6 +18,7 @@ import { AgentDirectory } from "../actors/AgentDirectory.ts"
 import { AgentHost } from "../actors/AgentHost.ts"
 import { networkPolicy } from "../actors/behaviours/AddressGuard.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
+import { LargeDataLimits } from "../actors/LargeData.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
 import { Scheduler } from "../actors/Scheduler.ts"
 import { Timekeeper } from "../actors/Timekeeper.ts"
@@ -263,7 +264,9 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
       Layer.mergeAll(
         Layer.succeed(SchedulerLimits, { ...SchedulerLimits.defaultValue(), mailboxTasks: config.schedulerMailbox }),
         Layer.succeed(HttpLimits, { ...HttpLimits.defaultValue(), drainTime: config.drain }),
-        Layer.succeed(WebhookNetwork, networkPolicy({ allow_private: config.webhooksAllowPrivate }))
+        Layer.succeed(WebhookNetwork, networkPolicy({ allow_private: config.webhooksAllowPrivate })),
+        Layer.succeed(LargeDataLimits, { bytesMax: config.largeDataBytes }),
+        Layer.succeed(ArtifactStorePostgres.ArtifactsFolder, config.artifactsFolder)
       )
     )
   )

@@ -8,11 +8,11 @@ import { Duration, Effect, Result, Schema, Stream } from "effect"
 import { parseJsonText } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { type Attempt, type Behaviour, BehaviourFailure } from "../Behaviour.ts"
-import { ArtifactName, saveArtifact } from "../SavedArtifact.ts"
 import { networkPolicy, networkSettings, urlCharactersMax } from "./AddressGuard.ts"
 import { parametersOf, payloadDecoder, settingsDecoder } from "./BehaviourInput.ts"
 import * as GuardedFetch from "./GuardedFetch.ts"
 import { RequestHeaders } from "./RequestHeaders.ts"
+import { ArtifactName, saveArtifact } from "./SavedArtifact.ts"
 import { storable } from "./Storable.ts"
 
 const defaults = { responseBytesMax: 5 * 1024 * 1024, timeoutMillis: 30_000 }

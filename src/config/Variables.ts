@@ -4,6 +4,7 @@
  */
 import { Duration } from "effect"
 import { NodeName } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
 import * as Grammar from "./Grammar.ts"
 import { variable } from "./Variable.ts"
 
@@ -97,6 +98,21 @@ export const serverVariables = {
     default: ".datamcp",
     example: "/var/lib/datamcp",
     meaning: "Folder of what this node keeps on disk: embedded servers, their tools, the local admin key."
+  }),
+  artifactsFolder: variable("ARTIFACTS_DIR", {
+    grammar: Grammar.text(4096),
+    default: undefined,
+    shown: "in Postgres",
+    example: "/var/lib/datamcp/artifacts",
+    meaning:
+      "Folder for the bytes of new artifacts, made if missing; all nodes need the same one. Without it they are in Postgres. Those that are there stay where they are."
+  }),
+  largeDataBytes: variable("DATAMCP_LARGE_DATA_BYTES", {
+    grammar: Grammar.integer(262_144, Limits.largeDataBytesMax),
+    default: Limits.largeDataBytesMax,
+    example: "8388608",
+    meaning:
+      "Largest payload or result of a task, in bytes of JSON. Those above 256 KiB are kept as artifacts by themselves."
   }),
   behaviours: variable("DATAMCP_BEHAVIOURS", {
     grammar: Grammar.list(Grammar.text(4096)),

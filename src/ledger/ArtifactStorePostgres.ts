@@ -1,12 +1,13 @@
 /**
- * Artifacts in Postgres: a row of facts and the content in pieces, written in one transaction.
+ * Artifacts: a row of facts in Postgres, and the content in pieces there, written in one transaction, or as a file in a
+ * folder (`ArtifactFolder`), placed before its row is written. Content is read from where its row says that it is.
  *
  * Content of any speed is gathered in a temporary file first, counted and hashed as it comes, so that a slow sender
  * holds a file and never a transaction. Memory holds a piece at a time, of either direction. A reader of any speed
  * asks for piece after piece; artifacts never change, so what it gets is one content.
  */
 import { createHash } from "node:crypto"
-import { Effect, FileSystem, Layer, Option, Semaphore, Stream } from "effect"
+import { Clock, Context, Effect, FileSystem, Layer, Option, Semaphore, Stream } from "effect"
 import type { PlatformError } from "effect/PlatformError"
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
@@ -14,6 +15,9 @@ import { ArtifactError, type ArtifactInfo, ArtifactStore } from "../../actors/po
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { ArtifactId, type Namespace, type TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
+import * as ArtifactFolder from "./ArtifactFolder.ts"
+import { ArtifactFolderProblem } from "./ArtifactFolder.ts"
+import { messageOf } from "./Postgres.ts"
 import { orUnavailable } from "./StoreUnavailable.ts"
 
 /** Size of a stored piece, in bytes. */
@@ -25,6 +29,16 @@ const writersMax = 4
 /** How long an artifact may be without its task: accepting one follows the storing of its payload. In seconds. */
 const ownerlessSeconds = 3_600
 
+/** The folder where new artifacts go; into Postgres when there is none. */
+export const ArtifactsFolder = Context.Reference<string | undefined>("datamcp/ledger/ArtifactsFolder", {
+  defaultValue: () => undefined
+})
+
+/** What this database calls itself. */
+const platformId = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+  Effect.map(sql<{ readonly id: string }>`select id from platform`, ([row]) => row?.id ?? "")
+).pipe(Effect.mapError((error) => new ArtifactFolderProblem({ message: messageOf(error) })))
+
 export const layer = Layer.effect(
   ArtifactStore,
   Effect.gen(function* () {
@@ -33,6 +47,8 @@ export const layer = Layer.effect(
     const ids = yield* UuidV7
     const writers = yield* Semaphore.make(writersMax)
     const columns = sql.literal(artifactColumns)
+    const named = yield* ArtifactsFolder
+    const folder = named === undefined ? undefined : yield* ArtifactFolder.use(named, yield* platformId)
 
     const put = Effect.fn("ArtifactStore.put")(function* (input: {
       readonly namespace: Namespace
@@ -41,16 +57,30 @@ export const layer = Layer.effect(
       readonly contentType: string
       readonly content: Stream.Stream<Uint8Array, ArtifactError>
     }) {
-      const file = yield* files.makeTempFileScoped({ prefix: "datamcp-artifact-" }).pipe(Effect.mapError(fileFailed))
-      const { sha256, sizeBytes } = yield* gather(input.content, file)
       const id = ArtifactId.make(ids.next())
+      const insert = (place: Place, { sha256, sizeBytes }: Gathered) => sql<ArtifactRow>`
+        insert into artifacts as a (id, namespace, name, content_type, size_bytes, sha256, task_id, place)
+        values (${id}, ${input.namespace}, ${input.name}, ${input.contentType}, ${sizeBytes}, ${sha256},
+          ${input.owner ?? null}::uuid, ${place})
+        returning ${columns}
+      `
+      if (folder !== undefined) {
+        const received = yield* folder.receive(id)
+        const gathered = yield* counted(input.content, (content) => Stream.runForEach(content, received.write))
+        yield* received.place
+        // A file whose row is not written, or not known to be, is left to the sweep.
+        const [row] = yield* Effect.mapError(insert("folder", gathered), writeFailed)
+        return yield* stored(row)
+      }
+      const file = yield* files.makeTempFileScoped({ prefix: "datamcp-artifact-" }).pipe(Effect.mapError(fileFailed))
+      const gathered = yield* counted(input.content, (content) =>
+        Effect.mapError(Stream.run(content, files.sink(file)), (error) =>
+          error._tag === "PlatformError" ? fileFailed(error) : error
+        )
+      )
+      const { sizeBytes } = gathered
       const write = Effect.gen(function* () {
-        const [row] = yield* sql<ArtifactRow>`
-            insert into artifacts as a (id, namespace, name, content_type, size_bytes, sha256, task_id)
-            values (${id}, ${input.namespace}, ${input.name}, ${input.contentType}, ${sizeBytes}, ${sha256},
-              ${input.owner ?? null}::uuid)
-            returning ${columns}
-          `
+        const [row] = yield* insert("postgres", gathered)
         yield* files.stream(file, { chunkSize: pieceBytes, bytesToRead: sizeBytes }).pipe(
           Stream.zipWithIndex,
           Stream.runForEach(
@@ -61,45 +91,60 @@ export const layer = Layer.effect(
         return row
       })
       const row = yield* write.pipe(sql.withTransaction, writers.withPermits(1), Effect.mapError(writeFailed))
-      return row === undefined ? yield* Effect.die(new Error("an inserted artifact did not come back")) : infoOf(row)
+      return yield* stored(row)
     }, Effect.scoped)
 
-    /** Content into a file: refused as soon as it passes the limit. */
-    const gather = Effect.fnUntraced(function* (content: Stream.Stream<Uint8Array, ArtifactError>, file: string) {
+    const stored = (row: ArtifactRow | undefined) =>
+      row === undefined ? Effect.die(new Error("an inserted artifact did not come back")) : Effect.succeed(infoOf(row))
+
+    /** Counts and hashes content on its way: refused as soon as it passes the limit. */
+    const counted = Effect.fnUntraced(function* <E>(
+      content: Stream.Stream<Uint8Array, ArtifactError>,
+      write: (content: Stream.Stream<Uint8Array, ArtifactError>) => Effect.Effect<void, E>
+    ) {
       const digest = createHash("sha256")
       let sizeBytes = 0
-      yield* content.pipe(
-        Stream.mapEffect((bytes) => {
+      yield* write(
+        Stream.mapEffect(content, (bytes) => {
           sizeBytes += bytes.length
           if (sizeBytes > Limits.artifactBytesMax) return Effect.fail(tooLarge)
           digest.update(bytes)
           return Effect.succeed(bytes)
-        }),
-        Stream.run(files.sink(file)),
-        Effect.mapError((error) => (error._tag === "PlatformError" ? fileFailed(error) : error))
+        })
       )
-      return { sha256: digest.digest(), sizeBytes }
+      const gathered: Gathered = { sha256: digest.digest(), sizeBytes }
+      return gathered
     })
 
-    const info = Effect.fn("ArtifactStore.info")(function* (namespace: Namespace, id: ArtifactId) {
+    const find = Effect.fnUntraced(function* (namespace: Namespace, id: ArtifactId) {
       const [row] = yield* sql<ArtifactRow>`
         select ${columns} from artifacts a where a.id = ${id} and a.namespace = ${namespace}
       `.pipe(orAway("ArtifactStore.info"))
-      return row === undefined ? yield* notFound(id) : infoOf(row)
+      return row ?? (yield* notFound(id))
     })
+
+    const info = Effect.fn("ArtifactStore.info")((namespace: Namespace, id: ArtifactId) =>
+      Effect.map(find(namespace, id), infoOf)
+    )
 
     const read = (namespace: Namespace, id: ArtifactId): Stream.Stream<Uint8Array, ArtifactError> =>
       Stream.unwrap(
-        Effect.map(info(namespace, id), ({ sizeBytes }) =>
-          Stream.paginate({ number: 0, left: sizeBytes }, ({ left, number }) =>
-            left <= 0
-              ? Effect.succeed([[], Option.none<{ number: number; left: number }>()] as const)
-              : Effect.map(
-                  piece(id, number),
-                  (content) => [[content], Option.some({ number: number + 1, left: left - content.length })] as const
-                )
-          )
+        Effect.map(find(namespace, id), ({ place, size_bytes: sizeBytes }) =>
+          place === "folder" ? readFile(id, sizeBytes) : readPieces(id, sizeBytes)
         )
+      )
+
+    const readFile = (id: ArtifactId, sizeBytes: number) =>
+      folder === undefined ? Stream.fail(noFolder(id)) : folder.read(id, sizeBytes)
+
+    const readPieces = (id: ArtifactId, sizeBytes: number): Stream.Stream<Uint8Array, ArtifactError> =>
+      Stream.paginate({ number: 0, left: sizeBytes }, ({ left, number }) =>
+        left <= 0
+          ? Effect.succeed([[], Option.none<{ number: number; left: number }>()] as const)
+          : Effect.map(
+              piece(id, number),
+              (content) => [[content], Option.some({ number: number + 1, left: left - content.length })] as const
+            )
       )
 
     const piece = Effect.fnUntraced(function* (id: ArtifactId, number: number) {
@@ -118,35 +163,54 @@ export const layer = Layer.effect(
 
     // Where the last look ended: artifacts of tasks that live are many and stay, so each look goes on from there.
     let seen: ArtifactId | undefined
-    const tidy = Effect.fn("ArtifactStore.tidy")(
-      function* (limit: number) {
-        const found = yield* sql<{ readonly id: ArtifactId; readonly orphaned: boolean }>`
+    const orphansFrom = (after: ArtifactId | undefined, limit: number) =>
+      sql<{ readonly id: ArtifactId; readonly orphaned: boolean }>`
         select a.id, a.created_at < now() - ${ownerlessSeconds} * interval '1 second'
           and not exists (select from tasks t where t.id = a.task_id offset 0) as orphaned
         from artifacts a
-        where a.task_id is not null and (${seen ?? null}::uuid is null or a.id > ${seen ?? null}::uuid)
+        where a.task_id is not null and (${after ?? null}::uuid is null or a.id > ${after ?? null}::uuid)
         order by a.id limit ${limit}
-      `
-        seen = found.length < limit ? undefined : found.at(-1)?.id
-        const orphans = found.filter(({ orphaned }) => orphaned).map(({ id }) => id)
-        if (orphans.length === 0) return 0
-        const gone = yield* sql`
-        delete from artifacts where id in ${sql.in(orphans)} and task_id is not null returning id
-      `
-        return gone.length
-      },
-      (effect) => orAway("ArtifactStore.tidy")(effect)
-    )
+      `.pipe(orAway("ArtifactStore.tidy"))
+
+    const tidy = Effect.fn("ArtifactStore.tidy")(function* (limit: number) {
+      const found = yield* orphansFrom(seen, limit)
+      seen = found.length < limit ? undefined : found.at(-1)?.id
+      const orphans = found.filter(({ orphaned }) => orphaned).map(({ id }) => id)
+      const gone = orphans.length === 0 ? [] : yield* removeRows(orphans)
+      if (folder === undefined) return gone.length
+      // The row went first: a file that stays behind is nobody's, and the sweep finds it.
+      for (const { id, place } of gone) if (place === "folder") yield* folder.remove(id)
+      return gone.length + (yield* folder.sweep(ownerlessSeconds * 1_000, yield* Clock.currentTimeMillis, knownAmong))
+    })
+
+    const removeRows = (orphans: ReadonlyArray<ArtifactId>) =>
+      sql<{ readonly id: ArtifactId; readonly place: Place }>`
+        delete from artifacts where id in ${sql.in(orphans)} and task_id is not null returning id, place
+      `.pipe(orAway("ArtifactStore.tidy"))
+
+    const knownAmong = (names: ReadonlyArray<string>) =>
+      sql<{ readonly id: string }>`select id from artifacts where id in ${sql.in(names)}`.pipe(
+        Effect.map((known): ReadonlySet<string> => new Set(known.map(({ id }) => id))),
+        orAway("ArtifactStore.tidy")
+      )
 
     return ArtifactStore.of({ put, info, read, release, tidy })
   })
 )
 
-const artifactColumns = `a.id, a.namespace, a.name, a.content_type, a.size_bytes::int as size_bytes,
+const artifactColumns = `a.id, a.namespace, a.name, a.content_type, a.size_bytes::int as size_bytes, a.place,
   encode(a.sha256, 'hex') as sha256,
   to_char(a.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at`
 
+type Place = "postgres" | "folder"
+
+interface Gathered {
+  readonly sha256: Uint8Array
+  readonly sizeBytes: number
+}
+
 interface ArtifactRow {
+  readonly place: Place
   readonly id: ArtifactId
   readonly namespace: Namespace
   readonly name: string
@@ -168,6 +232,12 @@ const infoOf = (row: ArtifactRow): ArtifactInfo => ({
 
 const notFound = (id: ArtifactId) =>
   Effect.fail(new ArtifactError({ reason: "not-found", message: `no artifact ${id}` }))
+
+const noFolder = (id: ArtifactId) =>
+  new ArtifactError({
+    reason: "unavailable",
+    message: `artifact ${id} is in a folder, and this node was started without ARTIFACTS_DIR`
+  })
 
 const tooLarge = new ArtifactError({
   reason: "too-large",

@@ -2,6 +2,7 @@
 import { expect, layer } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, Fiber, Layer, Schema, Scope, Stream } from "effect"
 import { SqlClient } from "effect/sql"
+import { LargeDataLimits } from "../../actors/LargeData.ts"
 import { Bus } from "../../actors/ports/Bus.ts"
 import type { Event } from "../../protocol/Event.ts"
 import { TaskId } from "../../protocol/Ids.ts"
@@ -19,7 +20,10 @@ import { layer as cases, echoAgent, running, submitGraph, submitTask } from "./C
 const closed = { onExcessProperty: "error" } as const
 const query = Schema.decodeUnknownSync(ListTasks)
 
-layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("a submitted task", (it) => {
+/** Nothing above what fits into a task's row. */
+const inline = cases.pipe(Layer.provideMerge(Layer.succeed(LargeDataLimits, { bytesMax: Limits.payloadBytesMax })))
+
+layer(inline, { excludeTestServices: true, timeout: "60 seconds" })("a submitted task", (it) => {
   it.effect("is answered as stored, and can be read and listed at once", () =>
     Effect.gen(function* () {
       const tasks = yield* Tasks
@@ -72,7 +76,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("a submitted 
   )
 })
 
-layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("a batch", (it) => {
+layer(inline, { excludeTestServices: true, timeout: "60 seconds" })("a batch", (it) => {
   const good = (name: string) => ({ type: "echo", name })
 
   it.effect("has an outcome for each item, in order; a bad one harms no other", () =>

@@ -116,6 +116,16 @@ const tour = async (url: string, key: string) => {
   expect((await put('"99"')).json).toMatchObject({ status: 409, current_version: agent.json.version })
   expect((await put(agent.headers.etag ?? "")).json.description).toBe("d")
 
+  const payload = { text: "x".repeat(3_000_000) }
+  const heavy = await send("POST", "/tasks", { agent: "echo", payload })
+  expect(heavy.status).toBe(202)
+  const heavyDone = await get(`/tasks/${heavy.json.id}?wait=20s`)
+  expect(heavyDone.json).toMatchObject({ status: "completed", payload: { size_bytes: 3_000_011 } })
+  const content = await get(`/artifacts/${heavyDone.json.result.data.$artifact}/content`)
+  expect(content.json).toEqual({ echo: payload })
+  const otherwise = await send("POST", "/tasks", { agent: "echo", metadata: payload })
+  expect(otherwise.json).toMatchObject({ status: 413, limit: 1_048_576 })
+
   const rolled = await send("PUT", "/agents/mine", { configuration: { timeout_ms: 5 }, rollout: { percent: 20 } })
   expect(rolled.json.rollout).toEqual({ percent: 20, version: 3, base_version: 2 })
   const half = await send("POST", "/agents/mine/rollout", { percent: 50 }, { "if-match": rolled.headers.etag ?? "" })

@@ -6,9 +6,9 @@
  */
 import { type Duration, Effect, FileSystem, Schema, Stream } from "effect"
 import { ArtifactId, type Namespace } from "../../../protocol/Ids.ts"
+import { artifactFailure } from "../../ArtifactFailure.ts"
 import { BehaviourFailure } from "../../Behaviour.ts"
 import { ArtifactStore } from "../../ports/ArtifactStore.ts"
-import { artifactFailure } from "../../SavedArtifact.ts"
 import { urlCharactersMax } from "../AddressGuard.ts"
 import type { GuardedFetch } from "../GuardedFetch.ts"
 import { RequestHeaders } from "../RequestHeaders.ts"

@@ -3,8 +3,8 @@
  */
 import { Schema } from "effect"
 import * as Limits from "../../../protocol/Limits.ts"
-import { ArtifactName } from "../../SavedArtifact.ts"
 import { networkSettings } from "../AddressGuard.ts"
+import { ArtifactName } from "../SavedArtifact.ts"
 import { formatByName, SqlInput, TableName } from "./SqlInputs.ts"
 
 const inputsMax = 32

@@ -30,6 +30,8 @@ const bodies: { readonly [name: string]: unknown } = {
   "POST /api/v1/agents": { name: "a", type: "echo" },
   "PUT /api/v1/agents/:agent": { description: "d" },
   "POST /api/v1/agents/:agent/scale": { desired_instances: 2 },
+  "POST /api/v1/agents/:agent/rollback": { version: 1 },
+  "POST /api/v1/agents/:agent/rollout": { percent: 50 },
   "POST /api/v1/agents/:agent/capabilities": { name: "echo" },
   "POST /api/v1/schedules": { name: "s", cron: "@daily", task: { type: "echo" } },
   "PUT /api/v1/schedules/:schedule": { description: "d" },
@@ -51,7 +53,8 @@ const parameters: { readonly [name: string]: string } = {
   agent: "nobody",
   schedule: "nothing",
   name: "echo",
-  delivery: unknownId
+  delivery: unknownId,
+  version: "1"
 }
 
 const found: Array<Route> = []

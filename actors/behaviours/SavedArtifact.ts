@@ -2,10 +2,11 @@
  * Keeps what a task made or fetched as an artifact, and says so in its result in the words of the wire.
  */
 import { Effect, Schema, Stream } from "effect"
-import type { Namespace } from "../protocol/Ids.ts"
-import * as Limits from "../protocol/Limits.ts"
-import { BehaviourFailure } from "./Behaviour.ts"
-import { ArtifactError, ArtifactStore } from "./ports/ArtifactStore.ts"
+import type { Namespace } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
+import { artifactFailure } from "../ArtifactFailure.ts"
+import type { BehaviourFailure } from "../Behaviour.ts"
+import { ArtifactError, ArtifactStore } from "../ports/ArtifactStore.ts"
 
 /** What a person calls an artifact; it is never used as a path. */
 export const ArtifactName = Schema.String.check(
@@ -36,10 +37,3 @@ export const saveArtifact = Effect.fnUntraced(function* (input: {
   } = yield* Effect.mapError(store.put({ ...input, content }), (error) => broken ?? artifactFailure(error))
   return { id, name, content_type, size_bytes, sha256 }
 })
-
-export const artifactFailure = (error: ArtifactError): BehaviourFailure =>
-  new BehaviourFailure({
-    code: `artifact_${error.reason.replaceAll("-", "_")}`,
-    message: error.message,
-    retryable: error.reason === "unavailable"
-  })
