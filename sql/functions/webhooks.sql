@@ -37,12 +37,16 @@ create function ledger.webhook_body(f events, t tasks, p_result boolean) returns
       'event', json_build_object('type', (f).type, 'kind', (f).kind, 'aggregate', (f).aggregate, 'number', (f).number,
         'at', to_char((f).at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'namespace', (f).namespace,
         'actor', (f).actor, 'trace', (f).trace, 'data', (f).data),
-      'task', case when (t).id is not null then (
-        jsonb_build_object('id', (t).id, 'name', (t).name, 'type', (t).type, 'agent_id', (t).agent_id,
-          'labels', coalesce((t).labels, '{}')) ||
-        case when p_result and (f).number = (t).version and (t).completed_at is not null
-          then jsonb_build_object('result', (t).result) else '{}' end
-      ) end
+      'task', case
+        when (t).id is null then null
+        -- `json` all the way: results keep the order of their keys and their numbers as they were written.
+        when p_result and (f).number = (t).version and (t).completed_at is not null then json_build_object(
+          'id', (t).id, 'name', (t).name, 'type', (t).type, 'agent_id', (t).agent_id,
+          'labels', coalesce((t).labels, '{}'), 'result', (t).result)
+        else json_build_object(
+          'id', (t).id, 'name', (t).name, 'type', (t).type, 'agent_id', (t).agent_id,
+          'labels', coalesce((t).labels, '{}'))
+      end
     )
   )::text
 $$;
@@ -184,8 +188,11 @@ language plpgsql set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   v_webhook record;
+  v_rows int;
+  v_deleted int := 0;
 begin
-  for v_webhook in select w.id, w.enabled from webhooks w loop
+  -- In no order, so that what one call leaves is not always the same.
+  for v_webhook in select w.id, w.enabled from webhooks w order by random() loop
     delete from webhook_deliveries d where d.id in (
       select o.id from webhook_deliveries o
       where o.webhook_id = v_webhook.id and o.id < greatest(
@@ -196,6 +203,9 @@ begin
           or (o.status = 'pending' and not v_webhook.enabled and o.id < ledger.uuid_floor(now() - interval '7 days')))
       order by o.id limit 1000
     );
+    get diagnostics v_rows = row_count;
+    v_deleted := v_deleted + v_rows;
+    exit when v_deleted > 10000;
     if v_webhook.enabled and (
       select count(*) from (select from webhook_deliveries o
         where o.webhook_id = v_webhook.id and o.status in ('pending', 'sending') limit p_open + 1) counted

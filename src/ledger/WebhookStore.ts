@@ -263,8 +263,23 @@ export class WebhookStore extends Context.Service<
           }).pipe(sql.withTransaction, orUnavailable("WebhookStore.rotate"))
       )
 
-      const remove: WebhookStore["Service"]["remove"] = Effect.fn("WebhookStore.remove")((namespace, id, by) =>
-        Effect.gen(function* () {
+      /** Before the lock: tens of thousands of deliveries would hold up whoever records events. */
+      const empty = Effect.fnUntraced(function* (namespace: Namespace, id: WebhookId) {
+        let deleted = deliveriesAtATime
+        while (deleted === deliveriesAtATime) {
+          const rows = yield* sql`
+            delete from webhook_deliveries where id in (
+              select d.id from webhook_deliveries d join webhooks w on w.id = d.webhook_id
+              where w.namespace = ${namespace} and w.id = ${id} limit ${deliveriesAtATime}
+            ) returning id
+          `.pipe(orUnavailable("WebhookStore.remove"))
+          deleted = rows.length
+        }
+      })
+
+      const remove: WebhookStore["Service"]["remove"] = Effect.fn("WebhookStore.remove")(function* (namespace, id, by) {
+        yield* empty(namespace, id)
+        return yield* Effect.gen(function* () {
           yield* first
           const [row] = yield* sql<WebhookRow>`
             delete from webhooks w where w.namespace = ${namespace} and w.id = ${id} returning ${columns}
@@ -275,12 +290,15 @@ export class WebhookStore extends Context.Service<
           yield* attend(namespace)
           return event
         }).pipe(sql.withTransaction, orUnavailable("WebhookStore.remove"))
-      )
+      })
 
       return WebhookStore.of({ create, get, list, change, rotate, remove })
     })
   )
 }
+
+/** Deliveries that one statement deletes. */
+const deliveriesAtATime = 5_000
 
 /** Paths and queries of such URLs often are credentials: events do not repeat them. */
 const originOf = (url: string) => new URL(url).origin
