@@ -35,6 +35,7 @@ declare
   v_known task_signals;
   v_number int;
   v_wakes boolean;
+  v_data json;
 begin
   select * into v_task from tasks t where t.id = p_id and t.namespace = p_namespace for no key update;
   if v_task.id is null then
@@ -59,15 +60,15 @@ begin
     return;
   end if;
   v_wakes := v_task.status = 'paused' and v_task.waiting_for = 'signal' and v_await.position is not null;
+  v_data := json_strip_nulls(json_build_object('signal', p_name, 'signal_number', v_number,
+    'decision', case when p_answer then p_payload -> 'decision' end));
   insert into task_signals (task_id, number, name, payload, actor, request, fingerprint, checked)
   values (p_id, v_number, p_name, p_payload, p_actor, p_request, decode(p_fingerprint, 'hex'), p_checked);
   insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
-  values (p_id, v_task.version + 1, 'task', 'TaskSignalled', p_namespace, v_task.attempt, p_actor, v_task.trace,
-    json_build_object('signal', p_name, 'signal_number', v_number));
+  values (p_id, v_task.version + 1, 'task', 'TaskSignalled', p_namespace, v_task.attempt, p_actor, v_task.trace, v_data);
   if v_wakes then
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
-    values (p_id, v_task.version + 2, 'task', 'TaskResumed', p_namespace, v_task.attempt, p_actor, v_task.trace,
-      json_build_object('signal', p_name, 'signal_number', v_number));
+    values (p_id, v_task.version + 2, 'task', 'TaskResumed', p_namespace, v_task.attempt, p_actor, v_task.trace, v_data);
     update tasks t set status = 'queued', waiting_for = null, queued_at = now(), version = t.version + 2 where t.id = p_id;
   else
     update tasks t set version = t.version + 1 where t.id = p_id;

@@ -2,9 +2,9 @@
  * How signals are stored and taken, and how tasks are set aside. Each is one call of a function in
  * `sql/functions/signals.sql` or `pause.sql`; attempts that park share transactions, because many do at a time.
  */
-import { Effect, type Schema } from "effect"
+import { Effect, Predicate, type Schema } from "effect"
 import type { RunningTask, Slot } from "../../actors/ports/Ledger.ts"
-import type { AwaitAnswer, SignalLedger, SignalOutcome } from "../../actors/ports/SignalLedger.ts"
+import type { AwaitAnswer, NewSignal, SignalLedger, SignalOutcome } from "../../actors/ports/SignalLedger.ts"
 import type { Event } from "../../protocol/Event.ts"
 import type { AgentId, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
@@ -103,7 +103,11 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
     if (outcome === "existing") return { _tag: "Existing", receipt, same: row.same === true } as const
     const first: Event = {
       ...{ type: "TaskSignalled", kind: "task", aggregate: taskId, number: version ?? 0, at: receipt.at, namespace },
-      ...{ actor: signal.actor, trace: row.trace, data: { signal: signal.name, signal_number: number } }
+      ...{
+        actor: signal.actor,
+        trace: row.trace,
+        data: { signal: signal.name, signal_number: number, ...decisionOf(signal) }
+      }
     }
     yield* publish(row.woken ? [first, { ...first, type: "TaskResumed", number: first.number + 1 }] : [first])
     if (row.woken) yield* offerReady([taskId])
@@ -229,6 +233,12 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
   }
   return ledgerOfSignals
 })
+
+/** What an answer decides stands in its event too. */
+const decisionOf = ({ isAnswer, payload }: NewSignal) =>
+  isAnswer && Predicate.hasProperty(payload, "decision") && Predicate.isString(payload.decision)
+    ? { decision: payload.decision }
+    : {}
 
 const answerOf = (row: TakenRow): AwaitAnswer => {
   switch (row.outcome) {

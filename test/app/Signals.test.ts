@@ -229,7 +229,10 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("an approva
       const after = yield* (yield* Tasks).list({ awaits: "approval" })
       expect(after.data.map((each) => each.id)).not.toContain(id)
       const events = yield* (yield* Tasks).events(id, { after: 0, limit: 50 })
-      expect(events.find(({ type }) => type === "TaskSignalled")?.actor).toBe(operator.actor)
+      expect(events.find(({ type }) => type === "TaskSignalled")).toMatchObject({
+        actor: operator.actor,
+        data: { signal: "approval", decision: "approve" }
+      })
     }).pipe(as(admin))
   )
 
