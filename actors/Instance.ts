@@ -533,7 +533,8 @@ const taskOf = (order: TaskOrder, claimed: Claimed): RunningTask => ({
   id: order.id,
   namespace: order.namespace,
   attempt: claimed.attempt,
-  trace: order.trace
+  trace: order.trace,
+  ...(order.limited === true && { limited: true })
 })
 
 const nothingToDecide = () => {}

@@ -29,6 +29,7 @@ import {
   within
 } from "./Admission.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
+import { LimitDirectory } from "./LimitDirectory.ts"
 import { type AcceptOutcome, Ledger } from "./ports/Ledger.ts"
 import * as TaskGraph from "./TaskGraph.ts"
 import { UuidV7 } from "./UuidV7.ts"
@@ -59,6 +60,7 @@ export class Scheduler extends Context.Service<
     Effect.gen(function* () {
       const ledger = yield* Ledger
       const directory = yield* AgentDirectory
+      const limits = yield* LimitDirectory
       const digest = yield* Digest.Digest
       const ids = yield* UuidV7
       const clock = yield* Clock.Clock
@@ -73,7 +75,9 @@ export class Scheduler extends Context.Service<
 
       const route = (command: SubmitTask, origin: Origin) =>
         Effect.mapError(agentFor(origin.principal.namespace, command), unavailable).pipe(
-          Effect.map((agent) => admit(command, agent, origin, clock.currentTimeMillisUnsafe())),
+          Effect.map((agent) =>
+            admit(command, agent, origin, clock.currentTimeMillisUnsafe(), limits.of(origin.principal.namespace))
+          ),
           command.idempotency_key === undefined ? identity : Effect.flatMap(withIdempotency(command))
         )
 

@@ -34,6 +34,8 @@ export const TaskOrder = Schema.Struct({
   retry: Schema.optionalKey(RetryPolicy),
   at_most_once: Schema.optionalKey(Schema.Boolean),
   deadline: Schema.optionalKey(Timestamp),
+  /** Whether its end gives something back to a limit. */
+  limited: Schema.optionalKey(Schema.Boolean),
   /** `traceparent` of the submission (W3C Trace Context). */
   trace: Schema.optionalKey(Schema.String)
 })

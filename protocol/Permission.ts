@@ -16,6 +16,10 @@ export const permissions = [
   "agent:update",
   "agent:delete",
   "agent:scale",
+  "limit:create",
+  "limit:read",
+  "limit:update",
+  "limit:delete",
   "artifact:create",
   "artifact:read",
   "event:read",
@@ -31,13 +35,15 @@ export type Permission = typeof Permission.Type
 export const Role = Schema.Literals(["admin", "operator", "viewer", "agent", "api_user"])
 export type Role = typeof Role.Type
 
-const read: ReadonlyArray<Permission> = ["task:read", "agent:read", "artifact:read", "event:read"]
+const read: ReadonlyArray<Permission> = ["task:read", "agent:read", "limit:read", "artifact:read", "event:read"]
 const work: ReadonlyArray<Permission> = [...read, "task:create", "task:cancel", "task:retry", "artifact:create"]
+
+const limits: ReadonlyArray<Permission> = ["limit:create", "limit:update", "limit:delete"]
 
 /** What each role grants. `namespace:create` counts only for keys of the namespace `default`. */
 export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> } = {
   admin: permissions,
-  operator: [...work, "agent:create", "agent:update", "agent:delete", "agent:scale", "metrics:read"],
+  operator: [...work, "agent:create", "agent:update", "agent:delete", "agent:scale", "metrics:read", ...limits],
   viewer: [...read, "metrics:read"],
   agent: ["task:create", "task:read", "artifact:create", "artifact:read"],
   api_user: work

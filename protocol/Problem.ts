@@ -65,6 +65,12 @@ export class AgentNotFound extends HttpApiError.Problem<AgentNotFound>()(
   { agent: Schema.String }
 ) {}
 
+export class LimitNotFound extends HttpApiError.Problem<LimitNotFound>()(
+  "LimitNotFound",
+  { type: type("limit-not-found"), status: 404, title: "No such limit" },
+  { limit: Schema.String }
+) {}
+
 export class ArtifactNotFound extends HttpApiError.Problem<ArtifactNotFound>()(
   "ArtifactNotFound",
   { type: type("artifact-not-found"), status: 404, title: "No such artifact" },

@@ -22,6 +22,7 @@ import { Json, Key, Url } from "./cli/flags.ts"
 import { graphs } from "./cli/graphs.ts"
 import { keys } from "./cli/keys.ts"
 import { Launch } from "./cli/Launch.ts"
+import { limits } from "./cli/limits.ts"
 import { Output } from "./cli/Output.ts"
 import { presenter, told } from "./cli/Presentation.ts"
 import { migrate, serve, up } from "./cli/platform.ts"
@@ -40,7 +41,7 @@ const datamcp = Command.make("datamcp").pipe(
   ),
   Command.withSubcommands([
     { group: "Platform", commands: [up, serve, migrate, status, doctor, keys] },
-    { group: "Work", commands: [agents, tasks, graphs, artifacts] }
+    { group: "Work", commands: [agents, tasks, graphs, limits, artifacts] }
   ]),
   Command.provide(Output.layer),
   Command.withGlobalFlags([Json, Url, Key])

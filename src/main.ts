@@ -16,6 +16,7 @@ import { SchedulerLimits } from "../actors/AcceptQueue.ts"
 import { AgentDirectory } from "../actors/AgentDirectory.ts"
 import { AgentHost } from "../actors/AgentHost.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
+import { LimitDirectory } from "../actors/LimitDirectory.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
 import { Scheduler } from "../actors/Scheduler.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
@@ -23,6 +24,7 @@ import manifest from "../package.json" with { type: "json" }
 import { Agents } from "./app/Agents.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
+import { LimitRules } from "./app/LimitRules.ts"
 import { Startup } from "./app/Startup.ts"
 import { System } from "./app/System.ts"
 import { Tasks } from "./app/Tasks.ts"
@@ -38,6 +40,7 @@ import { AgentRegistry } from "./ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "./ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "./ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
+import { LimitRegistry } from "./ledger/LimitRegistry.ts"
 import * as Migrations from "./ledger/Migrations.ts"
 import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
@@ -165,6 +168,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     AgentRegistry.layer,
     ApiKeyStore.layer,
     ArtifactStorePostgres.layer,
+    LimitRegistry.layer,
     TaskReader.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
@@ -174,9 +178,9 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
   const actors = Layer.mergeAll(Reconciler.layer, AgentHost.layer).pipe(
     Layer.provideMerge(Scheduler.layer),
     Layer.provideMerge(Dispatcher.layer),
-    Layer.provideMerge(AgentDirectory.layer)
+    Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer))
   )
-  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, LimitRules.layer, System.layer)
   const doors = Layer.mergeAll(
     HttpServer.layer({ host: config.host, port: config.port }),
     NatsService.layer({

@@ -11,6 +11,7 @@ import { AgentsApi } from "./AgentsApi.ts"
 import { ApiKeysApi } from "./ApiKeysApi.ts"
 import { ArtifactsApi } from "./ArtifactsApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
+import { LimitsApi } from "./LimitsApi.ts"
 import { refineOpenApi } from "./OpenApiDocument.ts"
 import { HealthApi, SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
@@ -24,7 +25,7 @@ export class Transport extends HttpApiMiddleware.Service<Transport>()("datamcp/p
 const closed = { onExcessProperty: "error", errors: "all" } as const
 
 export class Api extends HttpApi.make("datamcp")
-  .add(TasksApi, GraphsApi, AgentsApi, ArtifactsApi, ApiKeysApi, SystemApi, HealthApi)
+  .add(TasksApi, GraphsApi, AgentsApi, LimitsApi, ArtifactsApi, ApiKeysApi, SystemApi, HealthApi)
   .middleware(Transport)
   .annotate(HttpApi.QueryParseOptions, closed)
   .annotate(HttpApi.PayloadParseOptions, closed)

@@ -8,7 +8,8 @@ import { Schema } from "effect"
 import { Agent, AgentMetrics, CreateAgent, ScaleAgent, UpdateAgent } from "../Agent.ts"
 import { BatchOutcome, EventPage } from "../api/TasksApi.ts"
 import { InternalError, MalformedRequest, RouteNotFound } from "../api/TransportProblem.ts"
-import { AgentRef, TaskId } from "../Ids.ts"
+import { AgentRef, LimitRef, TaskId } from "../Ids.ts"
+import { CreateLimit, Limit, LimitUsage, UpdateLimit } from "../Limit.ts"
 import * as Limits from "../Limits.ts"
 import { Page } from "../Page.ts"
 import {
@@ -17,13 +18,14 @@ import {
   Forbidden,
   IdempotencyMismatch,
   InvalidInput,
+  LimitNotFound,
   Overloaded,
   TaskNotFound,
   TooLarge,
   Unauthenticated,
   Unavailable
 } from "../Problem.ts"
-import { ListAgents, ListTasks } from "../Query.ts"
+import { ListAgents, ListTasks, PageQuery } from "../Query.ts"
 import { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask, Task } from "../Task.ts"
 
 /** What every endpoint may answer instead. */
@@ -46,6 +48,7 @@ export type ServiceProblem =
   | RouteNotFound
   | TaskNotFound
   | AgentNotFound
+  | LimitNotFound
   | Conflict
   | IdempotencyMismatch
 
@@ -53,13 +56,17 @@ type ProblemClass =
   | (typeof commonProblems)[number]
   | typeof TaskNotFound
   | typeof AgentNotFound
+  | typeof LimitNotFound
   | typeof Conflict
   | typeof IdempotencyMismatch
+
+/** Groups of endpoints: the last but one token of a subject. */
+export type ServiceGroup = "tasks" | "agents" | "limits"
 
 type Decodable = Schema.ConstraintDecoder<unknown>
 
 interface Definition<Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top> {
-  readonly group: "tasks" | "agents"
+  readonly group: ServiceGroup
   readonly verb: string
   readonly summary: string
   readonly request: Request
@@ -83,7 +90,7 @@ type Given<Request extends Schema.Top, Answer extends Schema.Top> = Pick<
   Partial<Pick<Definition<Request, Decodable, Answer>, "problems" | "bytesMax" | "takesKey" | "holds">>
 
 const endpointReading = <Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top>(
-  group: "tasks" | "agents",
+  group: ServiceGroup,
   verb: string,
   read: Read,
   given: Given<Request, Answer>
@@ -99,7 +106,7 @@ const endpointReading = <Request extends Schema.Top, Read extends Decodable, Ans
 })
 
 const endpoint = <Request extends Schema.Top & Decodable, Answer extends Schema.Top>(
-  group: "tasks" | "agents",
+  group: ServiceGroup,
   verb: string,
   given: Given<Request, Answer>
 ) => endpointReading(group, verb, given.request, given)
@@ -117,6 +124,7 @@ export const waitMillisDefault = 30_000
 
 const ofTask = { id: TaskId }
 const ofAgent = { agent: AgentRef }
+const ofLimit = { limit: LimitRef }
 const submits = { takesKey: true, problems: [IdempotencyMismatch] } as const
 
 export const endpoints = {
@@ -250,6 +258,50 @@ export const endpoints = {
     request: Schema.Struct(ofAgent).annotate({ identifier: "GetAgentMetrics" }),
     answer: AgentMetrics,
     problems: [AgentNotFound]
+  }),
+  "limits.create": endpoint("limits", "create", {
+    summary: "Define a limit. It binds tasks that are accepted from now on.",
+    request: CreateLimit,
+    answer: Limit,
+    problems: [Conflict]
+  }),
+  "limits.get": endpoint("limits", "get", {
+    summary: "A limit, by id or name.",
+    request: Schema.Struct(ofLimit).annotate({ identifier: "GetLimit" }),
+    answer: Limit,
+    problems: [LimitNotFound]
+  }),
+  "limits.list": endpoint("limits", "list", {
+    summary: "Limits, newest first. An empty request lists the first page.",
+    request: PageQuery.annotate({ identifier: "ListLimits" }),
+    answer: Page(Limit).annotate({ identifier: "LimitPage" })
+  }),
+  "limits.update": endpoint("limits", "update", {
+    summary: "Change how much a limit allows; with `if_version` only that version of it.",
+    request: Schema.Struct({
+      ...ofLimit,
+      if_version: Schema.optionalKey(
+        Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
+      ),
+      ...UpdateLimit.fields
+    }).annotate({ identifier: "UpdateLimitByRef" }),
+    answer: Limit,
+    problems: [LimitNotFound, Conflict]
+  }),
+  "limits.delete": endpoint("limits", "delete", {
+    summary: "Delete a limit; tasks that waited for it alone are queued.",
+    request: Schema.Struct(ofLimit).annotate({ identifier: "DeleteLimit" }),
+    answer: Limit,
+    problems: [LimitNotFound]
+  }),
+  "limits.usage": endpoint("limits", "usage", {
+    summary: "What is taken of a limit: of one key, or of those with most to do.",
+    request: Schema.Struct({
+      ...ofLimit,
+      key: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.limitKeyCharactersMax)))
+    }).annotate({ identifier: "GetLimitUsage" }),
+    answer: LimitUsage,
+    problems: [LimitNotFound]
   })
 } as const
 

@@ -80,6 +80,7 @@ const partsOf = (notice: Notice): ReadonlyArray<Notice> => {
     case "Interrupt":
       return slices(notice.tasks).map((tasks) => ({ ...notice, tasks }))
     case "AgentChanged":
+    case "LimitsChanged":
       return [notice]
   }
 }

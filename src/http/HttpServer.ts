@@ -26,6 +26,7 @@ import { failureAnswer } from "./FailureAnswer.ts"
 import * as FastLane from "./FastLane.ts"
 import * as GraphRoutes from "./GraphRoutes.ts"
 import { listen } from "./HttpListener.ts"
+import * as LimitRoutes from "./LimitRoutes.ts"
 import { currentExchange } from "./nodeRequest.ts"
 import { RequestBodies } from "./RequestBodies.ts"
 import * as SystemRoutes from "./SystemRoutes.ts"
@@ -80,6 +81,7 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     GraphRoutes.layer,
     AgentRoutes.layer,
     ArtifactRoutes.layer,
+    LimitRoutes.layer,
     ApiKeyRoutes.layer,
     SystemRoutes.systemLayer,
     SystemRoutes.healthLayer

@@ -8,6 +8,7 @@ import { Ledger } from "../../actors/ports/Ledger.ts"
 import type { AgentId, Namespace, NodeName, TaskId, TaskType } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import * as Accepting from "./Accepting.ts"
+import * as Admitting from "./Admitting.ts"
 import * as Claiming from "./Claiming.ts"
 import * as Committing from "./Committing.ts"
 import { ledger } from "./LedgerFunctions.ts"
@@ -18,9 +19,10 @@ const make = (node: NodeName) =>
   Effect.gen(function* () {
     const committing = yield* Committing.make(node)
     const { actor, announce, changes, commit, ready, refusedIsDefect, rowsOf, sql } = committing
-    const { accept, earlier } = yield* Accepting.make(committing)
+    const admitting = yield* Admitting.make(committing)
+    const { accept, earlier } = yield* Accepting.make(committing, admitting)
     const claim = yield* Claiming.make(committing)
-    const { progress, settle } = yield* Settling.make(committing)
+    const { progress, settle } = yield* Settling.make(committing, admitting)
 
     const cancel = Effect.fnUntraced(function* (
       namespace: Namespace,
@@ -137,6 +139,8 @@ const make = (node: NodeName) =>
       expire,
       assign,
       tidy,
+      admit: (namespace) => Effect.sync(() => admitting.wake(namespace)),
+      admitOpen: admitting.open,
       hibernate: (slot) =>
         Effect.asVoid(
           rowsOf(

@@ -33,7 +33,8 @@ export const acceptRow = (task: NewTask, ordinal: number, hasDependents: boolean
     actor: task.actor,
     trace: task.trace,
     key: task.idempotency?.key,
-    fingerprint: task.idempotency?.fingerprint
+    fingerprint: task.idempotency?.fingerprint,
+    limits: task.limits?.map(({ fair, key, limitId }) => ({ l: limitId, k: key, f: fair }))
   })
   const parts = [row.slice(0, -1)]
   if (task.payload !== undefined) parts.push(`"payload":${task.payload}`)
@@ -150,7 +151,7 @@ export const changeEvent = (row: ChangeRow, actor: string): Event => ({
 
 /** Columns from which an order is made; `t` is the task. */
 export const orderColumns = `t.id, t.namespace, t.name, t.type, t.lane, t.agent_id, t.graph_id, t.attempt, t.max_attempts, t.at_most_once,
-  t.configuration, t.trace, to_json(t.deadline) #>> '{}' as deadline,
+  t.configuration, t.trace, t.limited, to_json(t.deadline) #>> '{}' as deadline,
   case when octet_length(t.payload::text) <= ${freightBytesMax} then t.payload end as payload,
   coalesce(octet_length(t.payload::text) > ${freightBytesMax}, false) as payload_behind`
 
@@ -168,6 +169,7 @@ export interface OrderRow {
   readonly configuration: TaskConfiguration | null
   readonly trace: string | null
   readonly deadline: string | null
+  readonly limited: boolean | null
   readonly payload: Schema.Json | null
   readonly payload_behind: boolean
 }
@@ -187,5 +189,6 @@ export const orderOfRow = (row: OrderRow): TaskOrder => ({
   ...(row.configuration?.retry !== undefined && { retry: row.configuration.retry }),
   ...(row.at_most_once && { at_most_once: true }),
   ...(row.deadline !== null && { deadline: row.deadline }),
-  ...(row.trace !== null && { trace: row.trace })
+  ...(row.trace !== null && { trace: row.trace }),
+  ...(row.limited === true && { limited: true })
 })

@@ -9,6 +9,7 @@ import { AgentHost } from "../../actors/AgentHost.ts"
 import { type Behaviour, Behaviours, SettingsInvalid } from "../../actors/Behaviour.ts"
 import { echo } from "../../actors/behaviours/Echo.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
+import { LimitDirectory } from "../../actors/LimitDirectory.ts"
 import * as Reconciler from "../../actors/Reconciler.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import { CreateAgent } from "../../protocol/Agent.ts"
@@ -17,6 +18,7 @@ import { SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Startup } from "../../src/app/Startup.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
@@ -24,6 +26,7 @@ import { AgentRegistry } from "../../src/ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "../../src/ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.ts"
+import { LimitRegistry } from "../../src/ledger/LimitRegistry.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import { TaskReader } from "../../src/ledger/TaskReader.ts"
 import * as Database from "../ledger/Database.ts"
@@ -52,6 +55,7 @@ const stores = Layer.mergeAll(
   AgentRegistry.layer,
   ApiKeyStore.layer,
   ArtifactStorePostgres.layer,
+  LimitRegistry.layer,
   TaskReader.layer,
   PostgresLedger.layer(NodeName.make("solo")),
   SoloPlacement.layer,
@@ -59,9 +63,9 @@ const stores = Layer.mergeAll(
   Startup.layer
 ).pipe(Layer.provideMerge(MemoryBus.layer))
 
-const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
+const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer)))
 
-const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, LimitRules.layer, System.layer)
 
 /** Without host and reconciler, on any database. */
 export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>
