@@ -281,7 +281,7 @@ export class Ledger extends Context.Service<
     readonly admit: (namespace: Namespace) => Effect.Effect<void>
     /** The same wherever something was left to look at: what a node that is gone would have done. Returns for how many namespaces. */
     readonly admitOpen: (limit: number) => Effect.Effect<number, LedgerUnavailable>
-    /** Folds tallies and forgets expired idempotency keys, a bounded share per call. Returns how many rows went. */
+    /** Folds tallies, and forgets expired idempotency keys and idle keys of limits, a bounded share per call. Returns how many rows went. */
     readonly tidy: (limit: number) => Effect.Effect<number, LedgerUnavailable>
     /** Ids of those of these running tasks that are no longer running under the slot: to be interrupted. */
     readonly lost: (slot: Slot, ids: ReadonlyArray<TaskId>) => Effect.Effect<ReadonlyArray<TaskId>, LedgerUnavailable>

@@ -361,22 +361,33 @@ language sql stable set enable_seqscan = off as $$
   limit p_count
 $$;
 
--- Forgets keys of which nothing is taken, no bucket is less than full, and for which nobody waits; also those of limits that are gone.
-create function ledger.limits_tidy(p_namespace text, p_count int) returns int
+-- Forgets keys of which nothing is taken, no bucket is less than full, and for which nobody waits; also those of limits that are
+-- gone. Only where nobody is at work.
+create function ledger.limits_tidy(p_count int) returns int
 language plpgsql set enable_seqscan = off as $$
 declare
+  v_namespace text := '';
   v_gone int;
+  v_all int := 0;
 begin
-  perform pg_advisory_xact_lock(ledger.limits_lock(p_namespace));
-  delete from limit_keys where (limit_id, key) in (
-    select k.limit_id, k.key from limit_keys k left join limits l on l.id = any (array[k.limit_id])
-    where k.namespace = p_namespace and k.taken = 0 and k.due_at is null
-      and (l.rate_limit is null
-        or k.tokens_at < clock_timestamp() - l.rate_burst * l.rate_window_ms / l.rate_limit::float8 * interval '1 millisecond')
-      and not exists (select from task_limits x where x.waits and x.limit_id = k.limit_id and x.key = k.key offset 0)
-    limit p_count);
-  get diagnostics v_gone = row_count;
-  return v_gone;
+  loop
+    select k.namespace into v_namespace from limit_keys k
+    where k.taken = 0 and k.due_at is null and k.namespace > v_namespace order by k.namespace limit 1;
+    exit when not found or v_all >= p_count;
+    continue when not pg_try_advisory_xact_lock(ledger.limits_lock(v_namespace));
+    delete from limit_keys g using (
+      select k.limit_id, k.key from limit_keys k left join limits l on l.id = any (array[k.limit_id])
+      where k.namespace = v_namespace and k.taken = 0 and k.due_at is null
+        and (l.rate_limit is null or k.tokens_at is null
+          or k.tokens_at < clock_timestamp() - l.rate_burst * l.rate_window_ms / l.rate_limit::float8 * interval '1 millisecond')
+        and not exists (select from task_limits x where x.waits and x.limit_id = k.limit_id and x.key = k.key offset 0)
+      limit p_count
+    ) idle
+    where g.limit_id = any (array[idle.limit_id]) and g.key = idle.key;
+    get diagnostics v_gone = row_count;
+    v_all := v_all + v_gone;
+  end loop;
+  return v_all;
 end $$;
 
 -- Keys whose count is not that of the tasks that hold them and what is still to be given back: always none.
