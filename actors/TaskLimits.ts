@@ -54,7 +54,9 @@ export const keyOf = (expression: string, task: Pick<LimitedTask, "labels" | "pa
     return task.labels !== undefined && Object.hasOwn(task.labels, name) ? task.labels[name] : undefined
   }
   const value = pointed(task.payload, expression.slice("payload.".length))
-  return typeof value === "string" || typeof value === "number" || typeof value === "boolean" ? String(value) : undefined
+  return typeof value === "string" || typeof value === "number" || typeof value === "boolean"
+    ? String(value)
+    : undefined
 }
 
 /** What a JSON Pointer (RFC 6901) points to. */

@@ -45,7 +45,8 @@ export const CreateLimit = Schema.Struct({
     description: "Only tasks of this type; of any version unless it names one."
   }),
   key: Schema.optionalKey(KeyExpression).annotateKey({
-    description: "Each value is limited by itself: `labels.<name>`, `payload.<JSON Pointer>`, or `*`, the default: all tasks together."
+    description:
+      "Each value is limited by itself: `labels.<name>`, `payload.<JSON Pointer>`, or `*`, the default: all tasks together."
   }),
   fair_by: Schema.optionalKey(KeyExpression).annotateKey({
     description: "Tasks of a key that wait take turns by the value of this expression; those without it are one group."

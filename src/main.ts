@@ -180,7 +180,14 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer))
   )
-  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, LimitRules.layer, System.layer)
+  const cases = Layer.mergeAll(
+    Tasks.layer,
+    Agents.layer,
+    ApiKeys.layer,
+    Artifacts.layer,
+    LimitRules.layer,
+    System.layer
+  )
   const doors = Layer.mergeAll(
     HttpServer.layer({ host: config.host, port: config.port }),
     NatsService.layer({

@@ -21,6 +21,7 @@ import type { AcceptedTask, Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { LimitRules } from "../../src/app/LimitRules.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { HttpServer, layer as httpServer } from "../../src/http/HttpServer.ts"
@@ -71,6 +72,7 @@ const stubs = Layer.mergeAll(
   Layer.mock(ApiKeys)({ authenticate: (_: Redacted.Redacted) => Effect.succeed(principal) }),
   Layer.mock(Agents)({}),
   Layer.mock(Artifacts)({}),
+  Layer.mock(LimitRules)({}),
   Layer.mock(System)({ readiness: Effect.never })
 )
 

@@ -213,6 +213,10 @@ begin
     where v_unfinished and r.room > 0
       and exists (select from task_limits x where x.waits and x.limit_id = w.limit_id and x.key = w.key offset 0);
   end if;
+  -- Nobody is told of a look that changed no task: what a crash takes back of it, the next one does again.
+  if cardinality(v_changes) = 0 then
+    perform set_config('synchronous_commit', 'off', true);
+  end if;
   changes := coalesce(array_to_json(v_changes), '[]');
   more := exists (select from limit_marks m where m.namespace = p_namespace);
   select extract(epoch from min(k.due_at) - clock_timestamp()) * 1000 into due_ms

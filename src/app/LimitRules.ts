@@ -189,7 +189,9 @@ const decide = (
     )
   }
   if (command.concurrency !== undefined && limit.concurrency === null) {
-    return Result.fail(invalidField("concurrency", `limit "${limit.name}" does not bound concurrency; make another one`))
+    return Result.fail(
+      invalidField("concurrency", `limit "${limit.name}" does not bound concurrency; make another one`)
+    )
   }
   if (command.rate !== undefined && limit.rate === null) {
     return Result.fail(invalidField("rate", `limit "${limit.name}" does not bound a rate; make another one`))

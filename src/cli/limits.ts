@@ -60,7 +60,10 @@ const create = Command.make(
     name: Argument.String("name").pipe(Argument.withDescription("What it is called")),
     agent: text("agent", "Only tasks of this agent"),
     type: text("type", "Only tasks of this type"),
-    key: text("key", 'Limit each value by itself: labels.NAME or payload.POINTER; "*", all tasks together, if not given'),
+    key: text(
+      "key",
+      'Limit each value by itself: labels.NAME or payload.POINTER; "*", all tasks together, if not given'
+    ),
     fairBy: text("fair-by", "Tasks that wait take turns by this value: labels.NAME or payload.POINTER"),
     ...measureFlags
   },
@@ -75,7 +78,10 @@ const create = Command.make(
   Command.provide(Client.layer),
   Command.withDescription("Define a limit; it binds tasks that are accepted from now on"),
   Command.withExamples([
-    { command: "datamcp limits create per-customer --key labels.customer --concurrency 5", description: "Five at a time" },
+    {
+      command: "datamcp limits create per-customer --key labels.customer --concurrency 5",
+      description: "Five at a time"
+    },
     { command: "datamcp limits create provider --agent llm --rate 100 --per 1m --burst 10", description: "A rate" }
   ])
 )

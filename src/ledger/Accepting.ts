@@ -45,7 +45,11 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
 
   const acceptRows = (
     tasks: ReadonlyArray<NewTask>,
-    options: { readonly simple: "plain" | "limited" | false; readonly atomic: boolean; readonly graph: NewGraph | undefined }
+    options: {
+      readonly simple: "plain" | "limited" | false
+      readonly atomic: boolean
+      readonly graph: NewGraph | undefined
+    }
   ) =>
     Effect.gen(function* () {
       const parents = new Set<string>()

@@ -192,7 +192,10 @@ export const make = (node: NodeName) =>
       changes.length === 0
         ? Effect.void
         : Effect.andThen(
-            Effect.andThen(Effect.sync(() => watched.changed(changes)), publish(changes.map((change) => TaskRows.changeEvent(change, actor)))),
+            Effect.andThen(
+              Effect.sync(() => watched.changed(changes)),
+              publish(changes.map((change) => TaskRows.changeEvent(change, actor)))
+            ),
             offerReady(changes.filter((change) => change.status === "queued").map((change) => change.id))
           )
 

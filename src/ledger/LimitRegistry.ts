@@ -7,7 +7,7 @@
 import { Context, Effect, Layer, Result } from "effect"
 import { SqlClient } from "effect/sql"
 import { type LimitRecord, LimitStore, LimitStoreUnavailable } from "../../actors/ports/LimitStore.ts"
-import { type AgentId, LimitId, type LimitName, type LimitRef, type Namespace } from "../../protocol/Ids.ts"
+import type { AgentId, LimitId, LimitName, LimitRef, Namespace } from "../../protocol/Ids.ts"
 import type { KeyUsage, Limit, Rate } from "../../protocol/Limit.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { ledger } from "./LedgerFunctions.ts"
@@ -87,7 +87,9 @@ export class LimitRegistry extends Context.Service<
             returning ${columns}
           `
           if (made !== undefined) return limitOfRow(made)
-          return (yield* viewOf(limit.namespace, limit.name)) === undefined ? ("too-many" as const) : ("name-taken" as const)
+          return (yield* viewOf(limit.namespace, limit.name)) === undefined
+            ? ("too-many" as const)
+            : ("name-taken" as const)
         },
         (effect) => orUnavailable("LimitRegistry.create")(effect)
       )
@@ -119,18 +121,15 @@ export class LimitRegistry extends Context.Service<
         } while (after !== null)
       })
 
-      const change = Effect.fn("LimitRegistry.change")(<E>(
-        namespace: Namespace,
-        ref: LimitRef,
-        decide: (limit: Limit) => Result.Result<LimitChange, E>
-      ) =>
-        Effect.gen(function* () {
-          const [row] = yield* sql<LimitRow>`select ${columns} from limits l where ${is(namespace, ref)} for update`
-          if (row === undefined) return Result.succeed(undefined)
-          const to = decide(limitOfRow(row))
-          if (Result.isFailure(to)) return Result.fail(to.failure)
-          const { concurrency, description, rate } = to.success
-          const [changed] = yield* sql<LimitRow>`
+      const change = Effect.fn("LimitRegistry.change")(
+        <E>(namespace: Namespace, ref: LimitRef, decide: (limit: Limit) => Result.Result<LimitChange, E>) =>
+          Effect.gen(function* () {
+            const [row] = yield* sql<LimitRow>`select ${columns} from limits l where ${is(namespace, ref)} for update`
+            if (row === undefined) return Result.succeed(undefined)
+            const to = decide(limitOfRow(row))
+            if (Result.isFailure(to)) return Result.fail(to.failure)
+            const { concurrency, description, rate } = to.success
+            const [changed] = yield* sql<LimitRow>`
             update limits l set description = coalesce(${description ?? null}, l.description),
               concurrency = coalesce(${concurrency ?? null}::int, l.concurrency),
               rate_limit = coalesce(${rate?.limit ?? null}::int, l.rate_limit),
@@ -140,9 +139,9 @@ export class LimitRegistry extends Context.Service<
             where l.id = ${row.id}
             returning ${columns}
           `
-          yield* mark(row.id)
-          return Result.succeed(changed === undefined ? undefined : limitOfRow(changed))
-        }).pipe(sql.withTransaction, orUnavailable("LimitRegistry.change"), Effect.flatMap(Effect.fromResult))
+            yield* mark(row.id)
+            return Result.succeed(changed === undefined ? undefined : limitOfRow(changed))
+          }).pipe(sql.withTransaction, orUnavailable("LimitRegistry.change"), Effect.flatMap(Effect.fromResult))
       )
 
       const remove = Effect.fn("LimitRegistry.remove")((namespace: Namespace, ref: LimitRef) =>
@@ -213,7 +212,8 @@ const idPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 /** Whether a text is taken for an id rather than a name. */
 export const isLimitId = (ref: string) => idPattern.test(ref)
 
-const utc = (column: string) => `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${column.slice(2)}`
+const utc = (column: string) =>
+  `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${column.slice(2)}`
 
 /** `l` is the limit. */
 const viewColumns = `l.id, l.namespace, l.name, l.description, l.agent_id, l.task_type as type, l.key, l.fair_by, l.concurrency,

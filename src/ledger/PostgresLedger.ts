@@ -123,11 +123,9 @@ const make = (node: NodeName) =>
          ) select count(*)::int as count from gone`,
         [limit]
       )
-      const idle = yield* rowsOf<{ readonly count: number }>(
-        "tidy",
-        `select ${ledger}.limits_tidy($1::int) as count`,
-        [limit]
-      )
+      const idle = yield* rowsOf<{ readonly count: number }>("tidy", `select ${ledger}.limits_tidy($1::int) as count`, [
+        limit
+      ])
       return (folded[0]?.count ?? 0) + (forgotten[0]?.count ?? 0) + (idle[0]?.count ?? 0)
     })
     return Ledger.of({

@@ -63,7 +63,10 @@ const stores = Layer.mergeAll(
   Startup.layer
 ).pipe(Layer.provideMerge(MemoryBus.layer))
 
-const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer)))
+const actors = Scheduler.layer.pipe(
+  Layer.provideMerge(Dispatcher.layer),
+  Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer))
+)
 
 const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, LimitRules.layer, System.layer)
 

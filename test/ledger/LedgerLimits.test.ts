@@ -29,6 +29,8 @@ import {
 const ledgers = LimitRegistry.layer.pipe(Layer.provideMerge(harness))
 const by = { actor: "key:test", reason: undefined }
 
+const inMillis = (millis: number) => new Date(Date.now() + millis).toISOString()
+
 let made = 0
 const limit = Effect.fnUntraced(function* (over: {
   readonly concurrency?: number
@@ -65,14 +67,11 @@ const until = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
   })
 
 const becomes = (ids: ReadonlyArray<{ readonly id: string }>, expected: ReadonlyArray<string>) =>
-  until(
-    Effect.map(statuses(ids.map(({ id }) => id)), (now) => JSON.stringify(now) === JSON.stringify(expected))
-  )
+  until(Effect.map(statuses(ids.map(({ id }) => id)), (now) => JSON.stringify(now) === JSON.stringify(expected)))
 
 /** Keys whose count is not that of the tasks that hold them. Should always be none. */
-const miscounted = Effect.flatMap(
-  SqlClient.SqlClient,
-  (sql) => Effect.flatMap(ledgerSchema, (schema) => sql.unsafe<object>(`select * from ${schema}.limits_verify()`))
+const miscounted = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+  Effect.flatMap(ledgerSchema, (schema) => sql.unsafe<object>(`select * from ${schema}.limits_verify()`))
 )
 const ledgerSchema = Effect.map(
   Effect.promise(() => import("../../src/ledger/LedgerFunctions.ts")),
@@ -80,7 +79,6 @@ const ledgerSchema = Effect.map(
 )
 
 layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (it) => {
-
   it.effect("tasks within a limit are queued at once, the others wait for capacity", () =>
     Effect.gen(function* () {
       const ledger = yield* Ledger
@@ -110,7 +108,9 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
         const [run] = yield* claim(slot, all)
         if (run === undefined) return yield* Effect.die(new Error("nothing was claimed"))
         yield* ledger.settle(slot, { ...run, limited: true }, end)
-        yield* until(Effect.map(statuses(all.map((each) => each.id)), (now) => now.filter((s) => s === "queued").length === 1))
+        yield* until(
+          Effect.map(statuses(all.map((each) => each.id)), (now) => now.filter((s) => s === "queued").length === 1)
+        )
       }
       expect(yield* statuses(all.map((each) => each.id))).toEqual(["completed", "failed", "queued"])
       expect((yield* eventsOf(all[2]?.id ?? "")).map(({ data, type }) => [type, data])).toEqual([
@@ -130,7 +130,7 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
       const all = yield* tasks(5, (index) => ({
         agentId,
         limits: [on(id)],
-        ...(index === 2 && { deadline: new Date(Date.now() + 700).toISOString() })
+        ...(index === 2 && { deadline: inMillis(700) })
       }))
       const [first, second, third, fourth, fifth] = all
       if (!first || !second || !third || !fourth || !fifth) return
@@ -161,7 +161,10 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
       yield* settle(taken, fourth, completed)
       yield* becomes(all, ["queued", "cancelled", "timeout", "completed", "pending"])
       yield* settle(taken, first, completed)
-      yield* settle(taken, fifth, completed).pipe(Effect.retry({ times: 0 }), Effect.catchCause(() => Effect.void))
+      yield* settle(taken, fifth, completed).pipe(
+        Effect.retry({ times: 0 }),
+        Effect.catchCause(() => Effect.void)
+      )
       yield* becomes([first], ["completed"])
       expect(yield* brokenHistories).toEqual([])
       expect(yield* miscounted).toEqual([])
@@ -228,9 +231,16 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
       const agentId = yield* agent
       const slot = yield* lease(agentId)
       const { id } = yield* limit({ concurrency: 0 })
-      const all = yield* tasks(8, (index) => ({ agentId, lane: priorities[3 - (index % 4)] ?? "low", limits: [on(id)] }))
+      const all = yield* tasks(8, (index) => ({
+        agentId,
+        lane: priorities[3 - (index % 4)] ?? "low",
+        limits: [on(id)]
+      }))
       yield* ledger.accept(all)
-      yield* becomes(all, all.map(() => "pending"))
+      yield* becomes(
+        all,
+        all.map(() => "pending")
+      )
       yield* (yield* LimitRegistry).change(home, id, () =>
         Result.succeed({ description: undefined, concurrency: 1, rate: undefined })
       )
@@ -257,7 +267,10 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
       yield* Effect.forEach(all, (each, index) => nodes[index % 2]?.accept([each]) ?? Effect.void, {
         concurrency: "unbounded"
       })
-      yield* becomes(all, all.map(() => "queued"))
+      yield* becomes(
+        all,
+        all.map(() => "queued")
+      )
       const sql = yield* SqlClient.SqlClient
       const times = yield* sql<{ readonly at: number }>`
         select extract(epoch from queued_at)::float8 * 1000 as at from tasks
@@ -285,7 +298,7 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
       const parent = yield* task({ agentId })
       const child = yield* task({ agentId, dependencies: [{ task_id: parent.id }], limits: [on(id)] })
       const keyed = yield* task({ agentId, idempotency: { key: `k-${id}`, fingerprint: "00" }, limits: [on(id)] })
-      const later = yield* task({ agentId, runAt: new Date(Date.now() + 60_000).toISOString(), limits: [on(id)] })
+      const later = yield* task({ agentId, runAt: inMillis(60_000), limits: [on(id)] })
       const unrouted = yield* task({ limits: [on(id)] })
       yield* ledger.accept([parent, child])
       yield* ledger.accept([keyed])
@@ -395,7 +408,10 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
         all.push(...fresh)
         const work = [...slots.values()].map((slot, which) =>
           Effect.gen(function* () {
-            const runs = yield* claim(slot, yield* Random.shuffle(all.filter(({ agentId }) => agentId === slot.agentId)))
+            const runs = yield* claim(
+              slot,
+              yield* Random.shuffle(all.filter(({ agentId }) => agentId === slot.agentId))
+            )
             yield* Effect.forEach(
               runs,
               (run) =>
@@ -448,7 +464,9 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
           return now.every((status) => status === "completed" || status === "failed" || status === "cancelled")
         })
       )
-      expect(yield* sql`select * from task_limits where limit_id = any (${limits.map(({ id }) => id)}::uuid[])`).toEqual([])
+      expect(
+        yield* sql`select * from task_limits where limit_id = any (${limits.map(({ id }) => id)}::uuid[])`
+      ).toEqual([])
       expect(yield* brokenHistories).toEqual([])
       expect(yield* miscounted).toEqual([])
     })

@@ -32,6 +32,7 @@ import * as OpenStreams from "../../../src/app/OpenStreams.ts"
 import { System } from "../../../src/app/System.ts"
 import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
+import * as MemoryLimits from "../../support/MemoryLimits.ts"
 
 /** A key of each role, and one that Postgres cannot be asked about. */
 export const keys = {
@@ -410,5 +411,6 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(Tasks, tasks(state)),
     Layer.succeed(Agents, agents(state)),
     Layer.succeed(Artifacts, artifacts(state)),
+    MemoryLimits.layer,
     Layer.succeed(System, system(state))
   )

@@ -22,12 +22,19 @@ const bodies: { readonly [name: string]: unknown } = {
   "PUT /api/v1/agents/:agent": { description: "d" },
   "POST /api/v1/agents/:agent/scale": { desired_instances: 2 },
   "POST /api/v1/agents/:agent/capabilities": { name: "echo" },
+  "POST /api/v1/limits": { name: "a", concurrency: 1 },
+  "PUT /api/v1/limits/:limit": { concurrency: 2 },
   "POST /api/v1/api-keys": { name: "k", role: "viewer" }
 }
 
 export const unknownId = "01900000-0000-7000-8000-999999999999"
 
-const parameters: { readonly [name: string]: string } = { id: unknownId, agent: "nobody", name: "echo" }
+const parameters: { readonly [name: string]: string } = {
+  id: unknownId,
+  agent: "nobody",
+  limit: "nothing",
+  name: "echo"
+}
 
 const found: Array<Route> = []
 HttpApi.reflect(Api, {
