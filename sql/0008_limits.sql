@@ -77,7 +77,8 @@ create table limit_marks (
   primary key (namespace, id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
--- True: it has rows in `task_limits`, and the trigger below keeps them. Null for all others.
+-- True: it has rows in `task_limits`, and the trigger below keeps them. False: it had some, and whoever ended it gave them back.
+-- Null for all others.
 alter table tasks add column limited boolean;
 
 -- Keeps the limits of a task in step with its state, whoever changes that: its end gives back and forgets, a retry gives
@@ -121,7 +122,7 @@ end $$;
 -- Claims, pauses of what runs, and admission change nothing about what a task holds.
 create trigger task_limits_follow after update on tasks for each row
 when (
-  old.limited is not null and case
+  old.limited and new.limited and case
     when old.waiting_for = 'capacity' then new.status <> 'queued' and new.waiting_for is distinct from 'capacity'
     else (old.status, old.waiting_for) is distinct from (new.status, new.waiting_for) and new.status <> 'running'
       and not (old.status = 'running' and new.status = 'paused') end

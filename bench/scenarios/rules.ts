@@ -1,6 +1,6 @@
 /**
- * What limits cost: the same bulk through agents without a rule, with two rules that leave room (a concurrency and a rate per
- * key, four priorities), and with one that makes most tasks wait for their turn. Interleaved on one platform, so that all see the same machine.
+ * What limits cost: the same bulk, of 20 customers and four priorities, through an agent without a rule, with two rules that leave
+ * room (a concurrency and a rate per customer), and with one that makes most tasks wait for their turn. Interleaved on one platform, so that all see the same machine.
  */
 import type { Client } from "../Client.ts"
 import { type Figures, median, percentiles, perSecond } from "../Figures.ts"
@@ -12,15 +12,15 @@ const tasks = 20_000
 const rounds = 3
 const priorities = ["critical", "high", "normal", "low"] as const
 
-/** What is measured: its agent, and whether its tasks carry a key. */
-const kinds = [
-  { name: "plain", agent: "rules-plain", keyed: false },
-  { name: "roomy", agent: "rules-roomy", keyed: true },
-  { name: "tight", agent: "rules-tight", keyed: true }
+/** What is measured, and the agent that does it. */
+export const kinds = [
+  { name: "plain", agent: "rules-plain" },
+  { name: "roomy", agent: "rules-roomy" },
+  { name: "tight", agent: "rules-tight" }
 ] as const
 type Kind = (typeof kinds)[number]
 
-const define = async (client: Client) => {
+export const define = async (client: Client) => {
   for (const { agent } of kinds) await makeAgent(client, agent)
   const key = "labels.customer"
   const limit = (body: object) => client.request("POST", "/api/v1/limits", body)
@@ -29,15 +29,17 @@ const define = async (client: Client) => {
   await limit({ name: "tight", agent: "rules-tight", key, concurrency: 25 })
 }
 
-const taskOf = ({ agent, keyed }: Kind, n: number) => ({
+/** The same for all. */
+const taskOf = ({ agent }: Kind, n: number) => ({
   agent,
   type: "echo",
   payload: workOf(n),
-  ...(keyed && { labels: { customer: `c${n % customers}` }, priority: priorities[n % 4] })
+  labels: { customer: `c${n % customers}` },
+  priority: priorities[n % 4]
 })
 
 /** Completed tasks per second of one bulk, from the first submission to the last recorded end. */
-const bulk = async (client: Client, kind: Kind, count: number): Promise<number> => {
+export const bulk = async (client: Client, kind: Kind, count: number): Promise<number> => {
   const before = await completed(client, [kind.agent])
   const began = performance.now()
   let sent = 0

@@ -54,6 +54,17 @@ language sql stable as $$
   ) o order by 2 limit p_count
 $$;
 
+-- Gives back what ended tasks held, and forgets their limits: what the trigger on tasks does, for many at once.
+create function ledger.limits_leave(p_tasks uuid[]) returns void
+language sql as $$
+  with gone as (
+    delete from task_limits e using unnest(p_tasks) as t (id) where e.task_id = any (array[t.id])
+    returning e.namespace, e.limit_id, e.key, e.held, e.waits
+  )
+  insert into limit_marks (namespace, limit_id, key, freed)
+  select namespace, limit_id, key, count(*) filter (where held) from gone where held or waits group by namespace, limit_id, key
+$$;
+
 -- Looks at what was marked in a namespace: gives back what ended, and queues tasks that wait, as many as there is room for, at
 -- most `p_limit`. Groups of a key take turns; within a group critical comes first, then the oldest. `due_ms`: when a token comes
 -- for somebody who waits. `more`: there is something left to look at.
@@ -229,12 +240,11 @@ create function ledger.limits_enter(p_tasks json, p_new uuid[]) returns void
 language sql set enable_seqscan = off as $$
   with entered as (
     insert into task_limits (task_id, limit_id, key, namespace, fair, lane, waits)
-    select n.id, e.l, e.k, n.namespace, e.f, n.lane, t.waiting_for::text is not distinct from 'capacity' and e.l = first.l
+    select n.id, e.l, e.k, n.namespace, e.f, n.lane, t.waiting_for::text is not distinct from 'capacity' and e.place = 1
     from json_to_recordset(p_tasks) as n (id uuid, namespace text, lane task_lane, limits json)
       join unnest(p_new) as w (id) on w.id = n.id
       join tasks t on t.id = any (array[n.id])
-      cross join lateral json_to_recordset(n.limits) as e (l uuid, k text, f text)
-      cross join lateral (select min(x.l::text)::uuid as l from json_to_recordset(n.limits) as x (l uuid)) first
+      cross join lateral rows from (json_to_recordset(n.limits) as (l uuid, k text, f text)) with ordinality as e (l, k, f, place)
     where n.limits is not null
     returning namespace, limit_id, key, waits
   )
@@ -249,13 +259,23 @@ language plpgsql set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   v_now timestamptz;
+  v_patience text := current_setting('lock_timeout');
+  v_namespace text;
   v_namespaces text[];
   v_admitted uuid[];
 begin
-  select array_agg(n.namespace) into v_namespaces from (
-    select n.namespace from json_to_recordset(p_tasks) as n (namespace text, limits json) where n.limits is not null
-    group by n.namespace order by n.namespace
-  ) n where pg_try_advisory_xact_lock(ledger.limits_lock(n.namespace));
+  -- Admission is short: it is worth waiting for, but not long.
+  perform set_config('lock_timeout', '20ms', true);
+  for v_namespace in
+    select distinct n.namespace from json_to_recordset(p_tasks) as n (namespace text, limits json) where n.limits is not null order by 1
+  loop
+    begin
+      perform pg_advisory_xact_lock(ledger.limits_lock(v_namespace));
+      v_namespaces := v_namespaces || v_namespace;
+    exception when lock_not_available then null;
+    end;
+  end loop;
+  perform set_config('lock_timeout', v_patience, true);
   if v_namespaces is not null then
     v_now := clock_timestamp();
     with wanted as (
@@ -265,8 +285,11 @@ begin
         cross join lateral json_to_recordset(n.limits) as e (l uuid, k text)
       where n.limits is not null and n.namespace = any (v_namespaces) and n.agent_id is not null and coalesce(n.run_at <= now(), true)
     ), rooms as (
-      select k.limit_id, k.key, r.tokens, case when exists (
-          select from task_limits x where x.waits and x.limit_id = k.limit_id and x.key = k.key offset 0) then 0 else r.room end as room
+      -- Those who wait come first: what is left after them is given.
+      select k.limit_id, k.key, r.tokens, (
+          select case when count(*) < least(r.room, 2000) then r.room - count(*) else 0 end from (
+            select from task_limits x where x.waits and x.limit_id = k.limit_id and x.key = k.key limit least(r.room, 2000)
+          ) earlier) as room
       from (select distinct limit_id, key from wanted) k cross join lateral ledger.limits_room(k.limit_id, k.key, v_now) r
     ), ranked as (
       select w.*, r.room, row_number() over (partition by w.limit_id, w.key order by w.place) as rank
@@ -312,10 +335,9 @@ begin
   ), entered as (
     insert into task_limits (task_id, limit_id, key, namespace, fair, lane, held, waits)
     select b.id, e.l, e.k, b.namespace, e.f, b.lane, b.waits is null,
-      b.waits is not distinct from 'capacity' and e.l = first.l
+      b.waits is not distinct from 'capacity' and e.place = 1
     from batch b
-      cross join lateral json_to_recordset(b.limits) as e (l uuid, k text, f text)
-      cross join lateral (select min(x.l::text)::uuid as l from json_to_recordset(b.limits) as x (l uuid)) first
+      cross join lateral rows from (json_to_recordset(b.limits) as (l uuid, k text, f text)) with ordinality as e (l, k, f, place)
     where b.limits is not null
     returning namespace, limit_id, key, waits
   ), marked as (
