@@ -19,7 +19,9 @@ import {
 import type { AcceptedTask, SubmitTask } from "../protocol/Task.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
 import type { AcceptOutcome, NewTask } from "./ports/Ledger.ts"
+import type { LimitRecord } from "./ports/LimitStore.ts"
 import * as Routing from "./Routing.ts"
+import { limitsOf } from "./TaskLimits.ts"
 
 /** Why one command was refused. The others of its batch are not concerned. */
 export type Refusal = InvalidInput | TooLarge | IdempotencyMismatch
@@ -44,7 +46,8 @@ export const admit = (
   command: SubmitTask,
   agent: AgentRecord | undefined,
   origin: Origin,
-  nowMillis: number
+  nowMillis: number,
+  limits: ReadonlyArray<LimitRecord> = []
 ): Result.Result<Routed, Refusal> => {
   const type = typeOrProblems(command, agent, { id: origin.id, nowMillis })
   if (typeof type !== "string") return Result.fail(invalid(type))
@@ -60,7 +63,10 @@ export const admit = (
       })
     )
   }
-  return Result.succeed(routed(command, { ...origin, agent, type, payload, payloadBytes }))
+  const { labels } = command
+  const limited = limitsOf(limits, { agentId: agent?.id, type, labels, payload: command.payload })
+  if (limited.problems.length > 0) return Result.fail(invalid(limited.problems))
+  return Result.succeed(routed(command, { ...origin, agent, type, payload, payloadBytes, limits: limited.limits }))
 }
 
 /** Whether a command was refused only because its payload does not fit into its row: it can be kept as an artifact. */
@@ -102,6 +108,7 @@ const routed = (
     readonly type: NewTask["type"]
     readonly payload: string | undefined
     readonly payloadBytes: number
+    readonly limits: NonNullable<NewTask["limits"]> | undefined
   }
 ): Routed => {
   const configuration = Routing.effectiveConfiguration(command, input.agent, input.id)
@@ -136,7 +143,8 @@ const routed = (
       actor: input.principal.actor,
       trace: input.trace,
       dependencies: command.dependencies ?? [],
-      idempotency: undefined
+      idempotency: undefined,
+      ...(input.limits !== undefined && { limits: input.limits })
     },
     order: {
       id: input.id,
@@ -152,7 +160,8 @@ const routed = (
       ...(configuration.retry !== undefined && { retry: configuration.retry }),
       ...(atMostOnce && { at_most_once: true }),
       ...(deadline !== undefined && { deadline }),
-      ...(input.trace !== undefined && { trace: input.trace })
+      ...(input.trace !== undefined && { trace: input.trace }),
+      ...(input.limits !== undefined && { limited: true })
     }
   }
 }

@@ -635,7 +635,8 @@ const taskOf = (order: TaskOrder, claimed: Claimed, generation?: Generations.Gen
   namespace: order.namespace,
   attempt: claimed.attempt,
   trace: order.trace,
-  agentVersion: versionOf(generation)
+  agentVersion: versionOf(generation),
+  ...(order.limited === true && { limited: true })
 })
 
 /** As the ledger takes it: nothing for the first one, which most agents keep for good. */

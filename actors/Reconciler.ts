@@ -9,6 +9,7 @@
  *   orphans    running tasks of leases that fell silent     --> taken over
  *   unassigned tasks that wait for an agent that can do them --> queued
  *   artifacts  payloads and results of tasks that are gone  --> removed
+ *   limits     room that nobody has looked at               --> queued
  *   tidy       tallies folded, idempotency keys forgotten, drained agents ended
  *
  * Each loop is silent when it did nothing, and goes again at once when its batch was full.
@@ -146,6 +147,7 @@ export const layer = Layer.effectDiscard(
     yield* loop("forgotten", limits.forgottenEvery, forgotten)
     yield* loop("orphans", limits.forgottenEvery, orphans)
     yield* loop("unassigned", limits.forgottenEvery, unassigned)
+    yield* loop("limits", limits.deadlinesEvery, ledger.admitOpen(limits.batch))
     yield* loop("tidy", limits.tidyEvery, tidy)
     yield* loop("artifacts", limits.tidyEvery, orphanedArtifacts)
   })

@@ -32,6 +32,7 @@ import {
 } from "./Admission.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
 import * as LargeData from "./LargeData.ts"
+import { LimitDirectory } from "./LimitDirectory.ts"
 import { ArtifactStore } from "./ports/ArtifactStore.ts"
 import { type AcceptOutcome, Ledger } from "./ports/Ledger.ts"
 import * as TaskGraph from "./TaskGraph.ts"
@@ -63,6 +64,7 @@ export class Scheduler extends Context.Service<
     Effect.gen(function* () {
       const ledger = yield* Ledger
       const directory = yield* AgentDirectory
+      const limits = yield* LimitDirectory
       const digest = yield* Digest.Digest
       const ids = yield* UuidV7
       const clock = yield* Clock.Clock
@@ -82,7 +84,13 @@ export class Scheduler extends Context.Service<
         Effect.mapError(agentFor(origin.principal.namespace, command), unavailable).pipe(
           Effect.map((agent) => {
             const admitted = kept === undefined ? command : { ...command, payload: kept }
-            return admit(admitted, agent, origin, clock.currentTimeMillisUnsafe())
+            return admit(
+              admitted,
+              agent,
+              origin,
+              clock.currentTimeMillisUnsafe(),
+              limits.of(origin.principal.namespace)
+            )
           }),
           command.idempotency_key === undefined ? identity : Effect.flatMap(withIdempotency(command))
         )

@@ -39,6 +39,8 @@ export const TaskOrder = Schema.Struct({
   deadline: Schema.optionalKey(Timestamp),
   /** The attempt that gave its slot back to wait for a signal, and at which of its awaits. */
   parked: Schema.optionalKey(Schema.Struct({ attempt: Schema.Int, position: Schema.Int })),
+  /** Whether its end gives something back to a limit. */
+  limited: Schema.optionalKey(Schema.Boolean),
   /** `traceparent` of the submission (W3C Trace Context). */
   trace: Schema.optionalKey(Schema.String)
 })

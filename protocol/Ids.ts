@@ -89,6 +89,18 @@ export type AgentName = typeof AgentName.Type
 export const AgentRef = token("an agent id or name")
 export type AgentRef = typeof AgentRef.Type
 
+/** UUIDv7 of a limit. */
+export const LimitId = uuid("a limit").pipe(Schema.brand("LimitId"))
+export type LimitId = typeof LimitId.Type
+
+/** Name of a limit, unique in its namespace. */
+export const LimitName = token("a name").pipe(Schema.brand("LimitName"))
+export type LimitName = typeof LimitName.Type
+
+/** A limit's id or its name. */
+export const LimitRef = token("a limit's id or name")
+export type LimitRef = typeof LimitRef.Type
+
 /** Name of a task within its graph. */
 export const GraphKey = token("a task key")
 export type GraphKey = typeof GraphKey.Type

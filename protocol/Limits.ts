@@ -143,3 +143,19 @@ export const retentionMillisMax = 3_650 * 86_400_000
 export const attemptsShownMax = 500
 /** Most dead letters of a page. */
 export const deadLettersPageMax = 100
+/** Most limits of a namespace. */
+export const limitsMax = 100
+/** Longest expression of a key, in characters. */
+export const keyExpressionCharactersMax = 500
+/** Longest value of a key that a limit reads from a task, in characters. */
+export const limitKeyCharactersMax = 255
+/** Most tasks of a key that a limit may allow at a time. */
+export const limitConcurrencyMax = 1_000_000
+/** Most tasks of a window, or of a burst, of a rate. */
+export const rateLimitMax = 1_000_000
+/** Longest window of a rate, in milliseconds (31 days). */
+export const rateWindowMillisMax = 31 * 86_400_000
+/** Most keys in the usage of a limit. */
+export const usageKeysMax = 50
+/** Where counting the tasks that wait for a key stops. */
+export const waitingCountedMax = 10_000

@@ -88,6 +88,10 @@ export const tasksAccepted = counter("datamcp_tasks_accepted_total", {
   unit: "tasks",
   help: "Tasks whose acceptance this node committed"
 })
+export const tasksAdmitted = counter("datamcp_tasks_admitted_total", {
+  unit: "tasks",
+  help: "Tasks that waited for capacity and were queued by this node"
+})
 export const submissionsRefused = counters("datamcp_submissions_refused_total", {
   unit: "tasks",
   labels: ["reason"],

@@ -3,7 +3,7 @@
  * a slower way to the same end (the reconciler, the directory's sweep, the refused completion).
  */
 import { Schema } from "effect"
-import { AgentId, TaskId } from "./Ids.ts"
+import { AgentId, Namespace, TaskId } from "./Ids.ts"
 import { TaskPriority } from "./Task.ts"
 
 export const Notice = Schema.TaggedUnion({
@@ -11,6 +11,8 @@ export const Notice = Schema.TaggedUnion({
   Wake: { agents: Schema.Array(Schema.Struct({ id: AgentId, lanes: Schema.Array(TaskPriority) })) },
   /** An agent's definition or state changed: read it again. */
   AgentChanged: { agent: AgentId },
+  /** A limit of a namespace was made, changed or deleted: read them again. */
+  LimitsChanged: { namespace: Namespace },
   /** These running tasks of an agent were ended from outside: interrupt them. */
   Interrupt: { agent: AgentId, tasks: Schema.Array(TaskId) },
   /** These running tasks of an agent were sent a signal: whoever awaits one in them, look. */

@@ -21,6 +21,10 @@ export const permissions = [
   "agent:update",
   "agent:delete",
   "agent:scale",
+  "limit:create",
+  "limit:read",
+  "limit:update",
+  "limit:delete",
   "artifact:create",
   "artifact:read",
   "schedule:read",
@@ -42,7 +46,14 @@ export type Permission = typeof Permission.Type
 export const Role = Schema.Literals(["admin", "operator", "viewer", "agent", "api_user"])
 export type Role = typeof Role.Type
 
-const read: ReadonlyArray<Permission> = ["task:read", "agent:read", "artifact:read", "schedule:read", "event:read"]
+const read: ReadonlyArray<Permission> = [
+  "task:read",
+  "agent:read",
+  "limit:read",
+  "artifact:read",
+  "schedule:read",
+  "event:read"
+]
 const talk: ReadonlyArray<Permission> = ["task:signal", "task:approve", "task:pause"]
 const work: ReadonlyArray<Permission> = [
   ...read,
@@ -54,6 +65,8 @@ const work: ReadonlyArray<Permission> = [
   "artifact:create",
   "schedule:write"
 ]
+
+const limits: ReadonlyArray<Permission> = ["limit:create", "limit:update", "limit:delete"]
 
 /** What each role grants. `namespace:create` counts only for keys of the namespace `default`. */
 export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> } = {
@@ -68,7 +81,8 @@ export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> 
     "agent:scale",
     "metrics:read",
     "webhook:read",
-    "webhook:write"
+    "webhook:write",
+    ...limits
   ],
   viewer: [...read, "metrics:read", "webhook:read"],
   agent: ["task:create", "task:read", "artifact:create", "artifact:read"],

@@ -77,6 +77,12 @@ export class AgentVersionNotFound extends HttpApiError.Problem<AgentVersionNotFo
   { agent: Schema.String, version: Schema.Int }
 ) {}
 
+export class LimitNotFound extends HttpApiError.Problem<LimitNotFound>()(
+  "LimitNotFound",
+  { type: type("limit-not-found"), status: 404, title: "No such limit" },
+  { limit: Schema.String }
+) {}
+
 export class ArtifactNotFound extends HttpApiError.Problem<ArtifactNotFound>()(
   "ArtifactNotFound",
   { type: type("artifact-not-found"), status: 404, title: "No such artifact" },

@@ -14,7 +14,7 @@
  * Times are RFC 3339 strings in UTC. Change by addition only.
  */
 import { Schema } from "effect"
-import { AgentId, AgentRef, GraphId, GraphKey, Namespace, TaskId, TaskType } from "./Ids.ts"
+import { AgentId, AgentRef, GraphId, GraphKey, LimitId, Namespace, TaskId, TaskType } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
 import { RetryPolicy } from "./RetryPolicy.ts"
 
@@ -194,6 +194,20 @@ export const TaskResult = Schema.Struct({
 }).annotate({ identifier: "TaskResult" })
 export type TaskResult = typeof TaskResult.Type
 
+/** Why a task waits for capacity, as it stands now. */
+export const WaitingOn = Schema.Struct({
+  limit_id: LimitId,
+  limit: Schema.NullOr(Schema.String).annotateKey({ description: "Name of the limit; null when it is gone." }),
+  key: Schema.String,
+  position: Schema.Int.annotateKey({
+    description: `Its place among the tasks of its group that wait for this key, from 1; counted up to ${Limits.waitingCountedMax}. Groups take turns.`
+  }),
+  estimate_ms: Schema.NullOr(Schema.Int).annotateKey({
+    description: "Of a rate: time until so many tokens have come, if no other group waits."
+  })
+}).annotate({ identifier: "WaitingOn" })
+export type WaitingOn = typeof WaitingOn.Type
+
 /** View: a task as the ledger has it. */
 export const Task = Schema.Struct({
   id: TaskId,
@@ -204,6 +218,10 @@ export const Task = Schema.Struct({
   agent_id: Schema.NullOr(AgentId),
   status: TaskStatus,
   waiting_for: Schema.NullOr(WaitingFor),
+  waiting_on: Schema.optionalKey(WaitingOn).annotateKey({
+    description:
+      "Present when a single task is asked for that waits for `capacity`: the limit that is full, and its place in the queue."
+  }),
   priority: TaskPriority,
   payload: Schema.optionalKey(Schema.Json),
   configuration: TaskConfiguration,

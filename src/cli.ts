@@ -24,6 +24,7 @@ import { graphs } from "./cli/graphs.ts"
 import { hooks } from "./cli/hooks.ts"
 import { keys } from "./cli/keys.ts"
 import { Launch } from "./cli/Launch.ts"
+import { limits } from "./cli/limits.ts"
 import { Output } from "./cli/Output.ts"
 import { presenter, told } from "./cli/Presentation.ts"
 import { migrate, serve, up } from "./cli/platform.ts"
@@ -44,7 +45,7 @@ const datamcp = Command.make("datamcp").pipe(
   ),
   Command.withSubcommands([
     { group: "Platform", commands: [up, serve, migrate, status, doctor, keys, retention] },
-    { group: "Work", commands: [agents, tasks, graphs, schedules, artifacts, deadLetters, operations] },
+    { group: "Work", commands: [agents, tasks, graphs, schedules, limits, artifacts, deadLetters, operations] },
     { group: "Outside", commands: [webhooks, hooks] }
   ]),
   Command.provide(Output.layer),

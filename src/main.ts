@@ -19,6 +19,7 @@ import { AgentHost } from "../actors/AgentHost.ts"
 import { networkPolicy } from "../actors/behaviours/AddressGuard.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
 import { LargeDataLimits } from "../actors/LargeData.ts"
+import { LimitDirectory } from "../actors/LimitDirectory.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
 import { Scheduler } from "../actors/Scheduler.ts"
 import { Timekeeper } from "../actors/Timekeeper.ts"
@@ -29,6 +30,7 @@ import { AgentVersions } from "./app/AgentVersions.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
 import { Hooks } from "./app/Hooks.ts"
+import { LimitRules } from "./app/LimitRules.ts"
 import * as OperationRunner from "./app/OperationRunner.ts"
 import * as Owners from "./app/Owners.ts"
 import { Retention } from "./app/Retention.ts"
@@ -55,6 +57,7 @@ import { ApiKeyStore } from "./ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
 import { AttemptReader } from "./ledger/AttemptReader.ts"
 import { HookStore } from "./ledger/HookStore.ts"
+import { LimitRegistry } from "./ledger/LimitRegistry.ts"
 import * as Migrations from "./ledger/Migrations.ts"
 import { OperationStore } from "./ledger/OperationStore.ts"
 import * as Postgres from "./ledger/Postgres.ts"
@@ -199,6 +202,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     ScheduleRegistry.layer,
     ScheduleStorePostgres.layer(config.nodeName),
     Owners.layer.pipe(Layer.provide(ApiKeyStore.layer)),
+    LimitRegistry.layer,
     TaskReader.layer,
     WebhookStore.layer,
     WebhookDeliveries.layer(config.nodeName),
@@ -218,7 +222,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
   const actors = Layer.mergeAll(Reconciler.layer, AgentHost.layer, timekeeper).pipe(
     Layer.provideMerge(Scheduler.layer),
     Layer.provideMerge(Dispatcher.layer),
-    Layer.provideMerge(AgentDirectory.layer)
+    Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer))
   )
   const outside = WebhookDeliverer.layer.pipe(Layer.provideMerge(WebhookSender.layer))
   const cases = Layer.mergeAll(
@@ -231,6 +235,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     AgentVersions.layer,
     ApiKeys.layer,
     Artifacts.layer,
+    LimitRules.layer,
     Schedules.layer,
     System.layer,
     Webhooks.layer

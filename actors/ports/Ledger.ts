@@ -7,7 +7,7 @@
  */
 import { Context, type Duration, type Effect, type Queue, Schema } from "effect"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
-import type { AgentId, GraphId, Namespace, OperationId, TaskId, TaskType } from "../../protocol/Ids.ts"
+import type { AgentId, GraphId, LimitId, Namespace, OperationId, TaskId, TaskType } from "../../protocol/Ids.ts"
 import type { Dependency, TaskError, TaskPriority, TaskProgress, TaskStatus, WaitingFor } from "../../protocol/Task.ts"
 import type { SignalLedger } from "./SignalLedger.ts"
 import type { StreamLedger } from "./StreamLedger.ts"
@@ -43,6 +43,15 @@ export interface NewTask {
   readonly trace: string | undefined
   readonly dependencies: ReadonlyArray<Dependency>
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | undefined
+  /** Limits that apply to it; none when absent. */
+  readonly limits?: ReadonlyArray<TaskLimit>
+}
+
+/** A limit that applies to a task: the task's key, and its group among those that share the key. */
+export interface TaskLimit {
+  readonly limitId: LimitId
+  readonly key: string
+  readonly fair: string
 }
 
 /** What became of a new task. */
@@ -101,6 +110,8 @@ export interface RunningTask {
   readonly trace: string | undefined
   /** The version of its agent's definition that it runs under; undefined for the first one. */
   readonly agentVersion?: number | undefined
+  /** Whether its end gives something back to a limit. */
+  readonly limited?: boolean
 }
 
 export interface Claimed {
@@ -332,7 +343,14 @@ export class Ledger extends Context.Service<
       silentFor: Duration.Duration,
       limit: number
     ) => Effect.Effect<ReadonlyArray<{ readonly agentId: AgentId; readonly index: number }>, LedgerUnavailable>
-    /** Folds tallies and forgets expired idempotency keys, a bounded share per call. Returns how many rows went. */
+    /**
+     * Queues tasks of a namespace that wait for capacity, as far as their limits allow, soon and by itself. The ledger does so
+     * for what it changes; to be called when a limit has changed.
+     */
+    readonly admit: (namespace: Namespace) => Effect.Effect<void>
+    /** The same wherever something was left to look at: what a node that is gone would have done. Returns for how many namespaces. */
+    readonly admitOpen: (limit: number) => Effect.Effect<number, LedgerUnavailable>
+    /** Folds tallies, and forgets expired idempotency keys and idle keys of limits, a bounded share per call. Returns how many rows went. */
     readonly tidy: (limit: number) => Effect.Effect<number, LedgerUnavailable>
     /** Ids of those of these running tasks that are no longer running under the slot: to be interrupted. */
     readonly lost: (slot: Slot, ids: ReadonlyArray<TaskId>) => Effect.Effect<ReadonlyArray<TaskId>, LedgerUnavailable>

@@ -23,6 +23,7 @@ import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Hooks } from "../../src/app/Hooks.ts"
+import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { Signals } from "../../src/app/Signals.ts"
@@ -85,6 +86,7 @@ const stubs = Layer.mergeAll(
   Layer.mock(AgentVersions)({}),
   Layer.mock(Artifacts)({}),
   Layer.mock(Schedules)({}),
+  Layer.mock(LimitRules)({}),
   Layer.mock(System)({ readiness: Effect.never }),
   Layer.mock(Webhooks)({}),
   Layer.mock(Hooks)({})

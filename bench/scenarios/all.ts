@@ -10,6 +10,7 @@ import { memory } from "./memory.ts"
 import { nodes } from "./nodes.ts"
 import { payloads } from "./payloads.ts"
 import { reads } from "./reads.ts"
+import { rules } from "./rules.ts"
 
 export const scenarios: ReadonlyArray<Scenario> = [
   accepts,
@@ -18,6 +19,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   payloads,
   agents,
   nodes,
+  rules,
   idle,
   memory,
   finding,

@@ -14,6 +14,7 @@ import { ArtifactsApi } from "./ArtifactsApi.ts"
 import { ControlApi, RetentionApi } from "./ControlApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
 import { HookCallsApi, HooksApi } from "./HooksApi.ts"
+import { LimitsApi } from "./LimitsApi.ts"
 import { refineOpenApi } from "./OpenApiDocument.ts"
 import { SchedulesApi } from "./SchedulesApi.ts"
 import { SignalsApi } from "./SignalsApi.ts"
@@ -39,6 +40,7 @@ export class Api extends HttpApi.make("datamcp")
     GraphsApi,
     AgentsApi,
     AgentVersionsApi,
+    LimitsApi,
     ArtifactsApi,
     SchedulesApi,
     ApiKeysApi,

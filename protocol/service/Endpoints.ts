@@ -16,6 +16,7 @@ import {
   AgentRef,
   DeliveryId,
   HookId,
+  LimitRef,
   OperationId,
   ScheduleRef,
   SignalName,
@@ -23,6 +24,7 @@ import {
   TaskId,
   WebhookId
 } from "../Ids.ts"
+import { CreateLimit, Limit, LimitUsage, UpdateLimit } from "../Limit.ts"
 import * as Limits from "../Limits.ts"
 import { Page } from "../Page.ts"
 import {
@@ -34,6 +36,7 @@ import {
   HookNotFound,
   IdempotencyMismatch,
   InvalidInput,
+  LimitNotFound,
   OperationNotFound,
   Overloaded,
   ScheduleNotFound,
@@ -108,6 +111,7 @@ export type ServiceProblem =
   | HookNotFound
   | OperationNotFound
   | AgentVersionNotFound
+  | LimitNotFound
   | Conflict
   | IdempotencyMismatch
 
@@ -121,16 +125,28 @@ type ProblemClass =
   | typeof HookNotFound
   | typeof OperationNotFound
   | typeof AgentVersionNotFound
+  | typeof LimitNotFound
   | typeof Conflict
   | typeof IdempotencyMismatch
+
+/** Groups of endpoints: the last but one token of a subject. */
 
 type Decodable = Schema.ConstraintDecoder<unknown>
 
 /** First token of an endpoint's name. */
-type Group = "tasks" | "agents" | "schedules" | "webhooks" | "hooks" | "operations" | "dead_letters" | "retention"
+export type ServiceGroup =
+  | "tasks"
+  | "agents"
+  | "limits"
+  | "schedules"
+  | "webhooks"
+  | "hooks"
+  | "operations"
+  | "dead_letters"
+  | "retention"
 
 interface Definition<Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top> {
-  readonly group: Group
+  readonly group: ServiceGroup
   readonly verb: string
   readonly summary: string
   readonly request: Request
@@ -154,7 +170,7 @@ type Given<Request extends Schema.Top, Answer extends Schema.Top> = Pick<
   Partial<Pick<Definition<Request, Decodable, Answer>, "problems" | "bytesMax" | "takesKey" | "holds">>
 
 const endpointReading = <Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top>(
-  group: Group,
+  group: ServiceGroup,
   verb: string,
   read: Read,
   given: Given<Request, Answer>
@@ -170,7 +186,7 @@ const endpointReading = <Request extends Schema.Top, Read extends Decodable, Ans
 })
 
 const endpoint = <Request extends Schema.Top & Decodable, Answer extends Schema.Top>(
-  group: Group,
+  group: ServiceGroup,
   verb: string,
   given: Given<Request, Answer>
 ) => endpointReading(group, verb, given.request, given)
@@ -194,6 +210,7 @@ const ofHook = { id: HookId }
 const ifVersion = {
   if_version: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })))
 }
+const ofLimit = { limit: LimitRef }
 const submits = { takesKey: true, problems: [IdempotencyMismatch] } as const
 
 export const endpoints = {
@@ -680,6 +697,50 @@ export const endpoints = {
     }),
     answer: Agent,
     problems: [AgentNotFound, Conflict]
+  }),
+  "limits.create": endpoint("limits", "create", {
+    summary: "Define a limit. It binds tasks that are accepted from now on.",
+    request: CreateLimit,
+    answer: Limit,
+    problems: [Conflict]
+  }),
+  "limits.get": endpoint("limits", "get", {
+    summary: "A limit, by id or name.",
+    request: Schema.Struct(ofLimit).annotate({ identifier: "GetLimit" }),
+    answer: Limit,
+    problems: [LimitNotFound]
+  }),
+  "limits.list": endpoint("limits", "list", {
+    summary: "Limits, newest first. An empty request lists the first page.",
+    request: PageQuery.annotate({ identifier: "ListLimits" }),
+    answer: Page(Limit).annotate({ identifier: "LimitPage" })
+  }),
+  "limits.update": endpoint("limits", "update", {
+    summary: "Change how much a limit allows; with `if_version` only that version of it.",
+    request: Schema.Struct({
+      ...ofLimit,
+      if_version: Schema.optionalKey(
+        Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
+      ),
+      ...UpdateLimit.fields
+    }).annotate({ identifier: "UpdateLimitByRef" }),
+    answer: Limit,
+    problems: [LimitNotFound, Conflict]
+  }),
+  "limits.delete": endpoint("limits", "delete", {
+    summary: "Delete a limit; tasks that waited for it alone are queued.",
+    request: Schema.Struct(ofLimit).annotate({ identifier: "DeleteLimit" }),
+    answer: Limit,
+    problems: [LimitNotFound]
+  }),
+  "limits.usage": endpoint("limits", "usage", {
+    summary: "What is taken of a limit: of one key, or of those with most to do.",
+    request: Schema.Struct({
+      ...ofLimit,
+      key: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.limitKeyCharactersMax)))
+    }).annotate({ identifier: "GetLimitUsage" }),
+    answer: LimitUsage,
+    problems: [LimitNotFound]
   })
 } as const
 

@@ -54,6 +54,7 @@ declare
   v_existing ledger.accept_refusal[];
   v_parents uuid[];
   v_new uuid[];
+  v_limited uuid[];
   v_ended uuid[];
 begin
   -- The graph's own key comes first: a repeated graph answers before anything is looked at.
@@ -142,33 +143,37 @@ begin
       case
         when n.open > 0 then 'dependencies'::task_wait
         when n.run_at > now() then 'time'
-        when n.agent_id is null then 'agent' end as waits
+        when n.agent_id is null then 'agent'
+        when n.limits is not null then 'capacity' end as waits
     from json_to_recordset(p_tasks) as n (
       o int, id uuid, namespace text, name text, type text, description text, agent_id uuid, lane task_lane,
       max_attempts int, at_most_once boolean, open int, dependents boolean, payload json, configuration json, labels jsonb,
       metadata json, parent_id uuid, graph_id uuid, graph_key text, retry_of uuid, run_at timestamptz,
-      deadline timestamptz, actor text, trace text
+      deadline timestamptz, actor text, trace text, limits json
     )
     where not n.o = any (v_refused)
   ), inserted as (
     insert into tasks (id, namespace, name, type, description, agent_id, status, waiting_for, lane, max_attempts,
       at_most_once, dependencies_open, has_dependents, payload, configuration, labels, metadata, parent_id, graph_id,
-      graph_key, retry_of, run_at, deadline, actor, trace, queued_at, result_ttl_ms)
+      graph_key, retry_of, run_at, deadline, actor, trace, queued_at, result_ttl_ms, limited)
     select id, namespace, name, type, description, agent_id,
       case when waits is null then 'queued'::task_status else 'pending' end, waits, lane, max_attempts,
       coalesce(at_most_once, false), coalesce(open, 0), coalesce(dependents, false), payload, configuration, labels,
       metadata, parent_id, graph_id, graph_key, retry_of, run_at, deadline, actor, trace,
-      case when waits is null then now() end, (configuration ->> 'result_ttl_ms')::bigint
+      case when waits is null then now() end, (configuration ->> 'result_ttl_ms')::bigint, case when limits is not null then true end
     from batch
     on conflict (id) do nothing
-    returning tasks.id, tasks.namespace, tasks.waiting_for, tasks.actor, tasks.trace
+    returning tasks.id, tasks.namespace, tasks.waiting_for, tasks.actor, tasks.trace, tasks.limited
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, actor, trace, data)
     select i.id, 1, 'task', 'TaskCreated', i.namespace, i.actor, i.trace,
       case when i.waiting_for is not null then json_build_object('waiting_for', i.waiting_for) end
     from inserted i
   )
-  select array_agg(i.id) into v_new from inserted i;
+  select array_agg(i.id), array_agg(i.id) filter (where i.limited) into v_new, v_limited from inserted i;
+  if v_limited is not null then
+    perform ledger.limits_enter(p_tasks, v_limited);
+  end if;
 
   -- Joined rather than compared with an array, which would be read for each of many edges.
   insert into task_dependencies (child_id, parent_id, on_ended, required)

@@ -60,13 +60,14 @@ begin
         status = case
           when c.fails then 'failed'::task_status
           when c.skips then 'cancelled'
-          when t.dependencies_open > c.counts or t.run_at > now() or t.agent_id is null then 'pending'
+          when t.dependencies_open > c.counts or t.run_at > now() or t.agent_id is null or t.limited then 'pending'
           else 'queued' end,
         waiting_for = case
           when c.fails or c.skips then null
           when t.dependencies_open > c.counts then 'dependencies'::task_wait
           when t.run_at > now() then 'time'
-          when t.agent_id is null then 'agent' end,
+          when t.agent_id is null then 'agent'
+          when t.limited then 'capacity' end,
         result = case
           when c.fails then json_build_object('success', false, 'error', json_build_object(
             'code', 'dependency_failed', 'message', 'a task that this one depends on did not complete',
@@ -76,7 +77,7 @@ begin
             'details', json_build_object('task_id', c.cause)))
           end,
         queued_at = case
-          when not (c.fails or c.skips) and t.dependencies_open = c.counts and t.agent_id is not null
+          when not (c.fails or c.skips) and t.dependencies_open = c.counts and t.agent_id is not null and t.limited is null
             and (t.run_at is null or t.run_at <= now()) then now() end,
         completed_at = case when c.fails or c.skips then now() end,
         version = t.version + case when c.fails or c.skips or t.dependencies_open = c.counts then 1 else 0 end

@@ -10,6 +10,7 @@ declare
   v_ids uuid[];
   v_numbers int[];
   v_ended uuid[];
+  v_left uuid[];
 begin
   with slots as materialized (
     select s.slot, i.agent_id, i.index
@@ -30,6 +31,8 @@ begin
       queued_at = case when u.status = 'queued' then now() else t.queued_at end,
       started_at = case when u.slot is null then t.started_at else now() - u.millis * interval '1 millisecond' end,
       completed_at = case when u.status in ('pending', 'queued') then null else now() end,
+      -- False: its limits are left below, for all at once.
+      limited = case when t.limited then u.status in ('pending', 'queued') end,
       version = t.version + case when u.slot is null then 1 else 2 end
     from (
       -- One order of locking for all batches.
@@ -43,7 +46,7 @@ begin
       when u.slot is null then t.status::text = 'running' and t.attempt = u.attempt and t.epoch = u.epoch
       else t.status::text = 'queued' and t.attempt = u.attempt - 1 and t.agent_id = u.agent_id
         and u.attempt <= t.max_attempts end
-    returning t.id, t.version, t.namespace, t.trace, t.agent_id, t.has_dependents, u.attempt, u.status, u.result, u.delay,
+    returning t.id, t.version, t.namespace, t.trace, t.agent_id, t.has_dependents, t.limited, u.attempt, u.status, u.result, u.delay,
       u.millis, u.slot, u.version as agent_version
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
@@ -68,8 +71,12 @@ begin
     from won w where w.status <> 'queued' group by w.agent_id, w.agent_version
   )
   select array_agg(w.id), array_agg(w.version),
-    array_agg(w.id) filter (where w.has_dependents and w.status not in ('pending', 'queued'))
-  into v_ids, v_numbers, v_ended from won w;
+    array_agg(w.id) filter (where w.has_dependents and w.status not in ('pending', 'queued')),
+    array_agg(w.id) filter (where not w.limited)
+  into v_ids, v_numbers, v_ended, v_left from won w;
+  if v_left is not null then
+    perform ledger.limits_leave(v_left);
+  end if;
   return query select u.id, u.number, now(), null::json from unnest(v_ids, v_numbers) as u (id, number);
   if p_again then
     return query

@@ -6,9 +6,9 @@ language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan a
     order by run_at limit p_limit for no key update skip locked
   ), changed as (
     update tasks t set
-      status = case when t.agent_id is null then 'pending'::task_status else 'queued' end,
-      waiting_for = case when t.agent_id is null then 'agent'::task_wait end,
-      queued_at = case when t.agent_id is not null then now() end,
+      status = case when t.agent_id is null or t.limited then 'pending'::task_status else 'queued' end,
+      waiting_for = case when t.agent_id is null then 'agent'::task_wait when t.limited then 'capacity' end,
+      queued_at = case when t.agent_id is not null and t.limited is null then now() end,
       version = t.version + 1
     from due where t.id = any (array[due.id])
     returning t.id, t.namespace, t.version, t.status, t.waiting_for, t.agent_id, t.trace, t.attempt
@@ -60,14 +60,18 @@ language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan a
     select id from tasks where namespace = p_namespace and type = p_type and status = 'pending' and waiting_for = 'agent'
     order by id limit p_limit for no key update skip locked
   ), changed as (
-    update tasks t set agent_id = p_agent, status = 'queued', waiting_for = null, queued_at = now(), version = t.version + 1
+    update tasks t set agent_id = p_agent, status = case when t.limited then 'pending'::task_status else 'queued' end,
+      waiting_for = case when t.limited then 'capacity'::task_wait end,
+      queued_at = case when t.limited is null then now() end, version = t.version + 1
     from found where t.id = any (array[found.id])
-    returning t.id, t.namespace, t.version, t.status, t.agent_id, t.trace, t.attempt
+    returning t.id, t.namespace, t.version, t.status, t.waiting_for, t.agent_id, t.trace, t.attempt
+  ), facts as (
+    select *, case when status = 'pending' then json_build_object('waiting_for', waiting_for) end as data from changed
   ), recorded as (
-    insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace)
-    select id, version, 'task', 'TaskQueued', namespace, attempt, p_node, trace from changed
+    insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
+    select id, version, 'task', 'TaskQueued', namespace, attempt, p_node, trace, data from facts
   )
-  select id, namespace, version, 'TaskQueued', now(), status, agent_id, trace, null::json from changed
+  select id, namespace, version, 'TaskQueued', now(), status, agent_id, trace, data from facts
 $$;
 
 -- Agents that have queued or running tasks, by skipping through the index rather than reading the backlog.

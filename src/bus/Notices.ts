@@ -81,6 +81,7 @@ const partsOf = (notice: Notice): ReadonlyArray<Notice> => {
     case "Signalled":
       return slices(notice.tasks).map((tasks) => ({ ...notice, tasks }))
     case "AgentChanged":
+    case "LimitsChanged":
       return [notice]
   }
 }

@@ -30,6 +30,7 @@ import * as GraphRoutes from "./GraphRoutes.ts"
 import * as HookRoutes from "./HookRoutes.ts"
 import { showsHookSecret } from "./HookSecrets.ts"
 import { listen } from "./HttpListener.ts"
+import * as LimitRoutes from "./LimitRoutes.ts"
 import { currentExchange } from "./nodeRequest.ts"
 import { RequestBodies } from "./RequestBodies.ts"
 import * as ScheduleRoutes from "./ScheduleRoutes.ts"
@@ -99,6 +100,7 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     AgentVersionRoutes.layer,
     ArtifactRoutes.layer,
     ScheduleRoutes.layer,
+    LimitRoutes.layer,
     ApiKeyRoutes.layer,
     WebhookRoutes.layer,
     HookRoutes.layer,

@@ -7,6 +7,7 @@ import type { Event } from "../../protocol/Event.ts"
 import type { AgentId, TaskType } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { TaskStatus, WaitingFor } from "../../protocol/Task.ts"
+import type { Admitting } from "./Admitting.ts"
 import type { Committing, StatementRefused } from "./Committing.ts"
 import { ledger } from "./LedgerFunctions.ts"
 import { messageOf } from "./Postgres.ts"
@@ -39,18 +40,22 @@ const acceptedRow = (row: StoredRow, tasks: ReadonlyArray<NewTask>, index: numbe
   return { ...row, ordinal, outcome: "accepted", same: null, name: null, type: null, agent_id: null }
 }
 
-export const make = Effect.fnUntraced(function* (committing: Committing) {
+export const make = Effect.fnUntraced(function* (committing: Committing, admitting: Admitting) {
   const { commit, limits, publish, rowsOf, sql } = committing
 
   const acceptRows = (
     tasks: ReadonlyArray<NewTask>,
-    options: { readonly simple: boolean; readonly atomic: boolean; readonly graph: NewGraph | undefined }
+    options: {
+      readonly simple: "plain" | "limited" | false
+      readonly atomic: boolean
+      readonly graph: NewGraph | undefined
+    }
   ) =>
     Effect.gen(function* () {
       const parents = new Set<string>()
       for (const task of tasks) for (const dependency of task.dependencies) parents.add(dependency.task_id)
       const rows = `[${tasks.map((task, ordinal) => TaskRows.acceptRow(task, ordinal, parents.has(task.id))).join(",")}]`
-      const edges = options.simple ? "[]" : TaskRows.dependencyRows(tasks)
+      const edges = options.simple !== false ? "[]" : TaskRows.dependencyRows(tasks)
       const graph =
         options.graph === undefined
           ? null
@@ -66,11 +71,12 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
         `select * from ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean)`,
         [rows, edges, graph, options.atomic]
       )
-      const simple = sql.unsafe<StoredRow>(`select * from ${ledger}.task_accept_simple($1::json)`, [rows])
+      const accepting = options.simple === "limited" ? "task_accept_limited" : "task_accept_simple"
+      const simple = sql.unsafe<StoredRow>(`select * from ${ledger}.${accepting}($1::json)`, [rows])
       const answers = yield* commit<AcceptRow | StoredRow>(
         "accept",
         // What an unknown commit may have stored, only the whole statement answers for.
-        (again) => (options.simple && !again ? simple : whole),
+        (again) => (options.simple !== false && !again ? simple : whole),
         // A large graph takes Postgres its time: a second for 10,000 tasks, two for 64 MiB.
         Duration.sum(limits.patience, Duration.millis(tasks.length + (rows.length + edges.length) / 8_192))
       )
@@ -92,6 +98,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
           waitingFor: row.waiting_for ?? undefined,
           createdAt: at
         }
+        if (row.waiting_for === "capacity") admitting.wake(task.namespace)
         events.push({
           type: "TaskCreated",
           kind: "task",
@@ -127,9 +134,12 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
     task.graphId === undefined &&
     task.idempotency === undefined
 
+  const simplicity = (tasks: ReadonlyArray<NewTask>) =>
+    tasks.every(isSimple) && (tasks.some(({ limits }) => limits !== undefined) ? "limited" : "plain")
+
   /** One transaction; when it is refused for a mistake in one task, halves, until only that one is refused. */
   const acceptEach = (tasks: ReadonlyArray<NewTask>): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> =>
-    acceptRows(tasks, { simple: tasks.every(isSimple), atomic: false, graph: undefined }).pipe(
+    acceptRows(tasks, { simple: simplicity(tasks), atomic: false, graph: undefined }).pipe(
       Effect.catchTag("StatementRefused", (refused) => {
         if (tasks.length === 1) return refusedAll(tasks, refused)
         const middle = tasks.length >> 1

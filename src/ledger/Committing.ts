@@ -185,11 +185,17 @@ export const make = (node: NodeName) =>
               Effect.catch((error) => Effect.logDebug("ready tasks are left to the reconciler", error.message))
             )
 
+    /** Told of every announced change; whoever sets it looks for room that it made. */
+    const watched: { changed: (changes: ReadonlyArray<TaskRows.ChangeRow>) => void } = { changed: () => {} }
+
     const announce = (changes: ReadonlyArray<TaskRows.ChangeRow>) =>
       changes.length === 0
         ? Effect.void
         : Effect.andThen(
-            publish(changes.map((change) => TaskRows.changeEvent(change, actor))),
+            Effect.andThen(
+              Effect.sync(() => watched.changed(changes)),
+              publish(changes.map((change) => TaskRows.changeEvent(change, actor)))
+            ),
             offerReady(changes.filter((change) => change.status === "queued").map((change) => change.id))
           )
 
@@ -234,6 +240,7 @@ export const make = (node: NodeName) =>
       publish,
       offerReady,
       announce,
+      watched,
       batch,
       rowsOf,
       changes

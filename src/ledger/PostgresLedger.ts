@@ -8,6 +8,7 @@ import { Ledger } from "../../actors/ports/Ledger.ts"
 import type { AgentId, Namespace, NodeName, TaskId, TaskType } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import * as Accepting from "./Accepting.ts"
+import * as Admitting from "./Admitting.ts"
 import * as Claiming from "./Claiming.ts"
 import * as Committing from "./Committing.ts"
 import * as Controlling from "./Controlling.ts"
@@ -21,9 +22,10 @@ const make = (node: NodeName) =>
   Effect.gen(function* () {
     const committing = yield* Committing.make(node)
     const { actor, announce, changes, commit, ready, refusedIsDefect, rowsOf, sql } = committing
-    const { accept, earlier } = yield* Accepting.make(committing)
+    const admitting = yield* Admitting.make(committing)
+    const { accept, earlier } = yield* Accepting.make(committing, admitting)
     const claim = yield* Claiming.make(committing)
-    const { progress, settle } = yield* Settling.make(committing)
+    const { progress, settle } = yield* Settling.make(committing, admitting)
     const signals = yield* Signalling.make(committing)
     const streams = yield* Streaming.make(committing)
     const controlling = Controlling.make(committing)
@@ -136,8 +138,11 @@ const make = (node: NodeName) =>
          ) select count(*)::int as count from gone`,
         [limit]
       )
+      const idle = yield* rowsOf<{ readonly count: number }>("tidy", `select ${ledger}.limits_tidy($1::int) as count`, [
+        limit
+      ])
       const deletions = yield* controlling.foldDeletions(limit)
-      return (folded[0]?.count ?? 0) + (forgotten[0]?.count ?? 0) + deletions
+      return (folded[0]?.count ?? 0) + (forgotten[0]?.count ?? 0) + (idle[0]?.count ?? 0) + deletions
     })
     return Ledger.of({
       ready,
@@ -159,6 +164,8 @@ const make = (node: NodeName) =>
       expire,
       assign,
       tidy,
+      admit: (namespace) => Effect.sync(() => admitting.wake(namespace)),
+      admitOpen: admitting.open,
       hibernate: (slot) =>
         Effect.asVoid(
           rowsOf(

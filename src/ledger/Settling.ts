@@ -8,6 +8,7 @@ import type { Event } from "../../protocol/Event.ts"
 import type { TaskId } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { TaskProgress } from "../../protocol/Task.ts"
+import type { Admitting } from "./Admitting.ts"
 import type { Committing, StatementRefused } from "./Committing.ts"
 import { ledger } from "./LedgerFunctions.ts"
 import { messageOf } from "./Postgres.ts"
@@ -21,7 +22,7 @@ interface Ending {
   readonly unclaimed: boolean
 }
 
-export const make = Effect.fnUntraced(function* (committing: Committing) {
+export const make = Effect.fnUntraced(function* (committing: Committing, admitting: Admitting) {
   const { actor, announce, batch, commit, commitUntilKnown, offerReady, publish, refusedIsDefect, sql } = committing
 
   const settleBatch = (endings: ReadonlyArray<Ending>) =>
@@ -75,6 +76,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       yield* offerReady(
         endings.filter(({ end, task }) => end._tag === "Released" && recorded.has(task.id)).map(({ task }) => task.id)
       )
+      for (const { task } of endings) if (task.limited === true) admitting.wake(task.namespace)
       yield* countEnds(events, endings.length - recorded.size)
       return endings.map(({ task }) => ({ recorded: recorded.has(task.id) }))
     })

@@ -33,7 +33,8 @@ export const acceptRow = (task: NewTask, ordinal: number, hasDependents: boolean
     actor: task.actor,
     trace: task.trace,
     key: task.idempotency?.key,
-    fingerprint: task.idempotency?.fingerprint
+    fingerprint: task.idempotency?.fingerprint,
+    limits: task.limits?.map(({ fair, key, limitId }) => ({ l: limitId, k: key, f: fair }))
   })
   const parts = [row.slice(0, -1)]
   if (task.payload !== undefined) parts.push(`"payload":${task.payload}`)
@@ -163,7 +164,7 @@ export const changeEvent = (row: ChangeRow, actor: string): Event => ({
 
 /** Columns from which an order is made; `t` is the task. */
 export const orderColumns = `t.id, t.namespace, t.name, t.type, t.lane, t.agent_id, t.graph_id, t.attempt, t.max_attempts, t.at_most_once,
-  t.configuration, t.trace, t.parked_attempt, t.parked_position, to_json(t.deadline) #>> '{}' as deadline,
+  t.configuration, t.trace, t.parked_attempt, t.parked_position, t.limited, to_json(t.deadline) #>> '{}' as deadline,
   case when octet_length(t.payload::text) <= ${freightBytesMax} then t.payload end as payload,
   coalesce(octet_length(t.payload::text) > ${freightBytesMax}, false) as payload_behind,
   case when t.attempt > 0 and t.configuration #> '{retry,total_ms}' is not null then (
@@ -188,6 +189,7 @@ export interface OrderRow {
   readonly parked_position: number | null
   /** Asked for only where a retry policy bounds the time of all attempts together. */
   readonly first_started_at: string | null
+  readonly limited: boolean | null
   readonly payload: Schema.Json | null
   readonly payload_behind: boolean
 }
@@ -210,5 +212,6 @@ export const orderOfRow = (row: OrderRow): TaskOrder => ({
   ...(row.parked_attempt !== null &&
     row.parked_position !== null && { parked: { attempt: row.parked_attempt, position: row.parked_position } }),
   ...(row.first_started_at !== null && { first_started_at: row.first_started_at }),
-  ...(row.trace !== null && { trace: row.trace })
+  ...(row.trace !== null && { trace: row.trace }),
+  ...(row.limited === true && { limited: true })
 })

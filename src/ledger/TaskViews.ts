@@ -6,7 +6,8 @@
 import type { Schema } from "effect"
 import type { Event } from "../../protocol/Event.ts"
 import type { GraphKey } from "../../protocol/Ids.ts"
-import type { Dependency, Graph, Task, TaskConfiguration, TaskError } from "../../protocol/Task.ts"
+import * as Limits from "../../protocol/Limits.ts"
+import type { Dependency, Graph, Task, TaskConfiguration, TaskError, WaitingOn } from "../../protocol/Task.ts"
 import { startedData } from "./TaskRows.ts"
 
 /** A column of Postgres's clock as RFC 3339 in UTC with microseconds, whatever the session's time zone. */
@@ -21,14 +22,26 @@ const summaryColumns = `t.id, t.namespace, t.name, t.type, t.description, t.agen
   ${utc("t.completed_at", "completed_at")}, t.version`
 
 /** A task as a list shows it. */
-export const listColumns = `${summaryColumns}, null as result, false as has_payload, null as payload, null as dependencies`
+export const listColumns = `${summaryColumns}, null as result, false as has_payload, null as payload, null as dependencies, null as waiting_on`
 
 /** A whole task. A payload of JSON `null` is not the absence of one. */
 export const taskColumns = `${summaryColumns}, t.result, t.payload is not null as has_payload, t.payload, (
     select json_agg(json_build_object('task_id', d.parent_id, 'on', case when d.on_ended then 'ended' else 'completed' end,
       'required', d.required) order by d.parent_id)
     from task_dependencies d where d.child_id = t.id
-  ) as dependencies`
+  ) as dependencies, case when t.waiting_for = 'capacity' then (
+    select json_build_object('limit_id', w.limit_id, 'limit', l.name, 'key', w.key, 'position', q.position,
+      'estimate_ms', ceil(q.position * l.rate_window_ms::float8 / l.rate_limit))
+    from task_limits w
+      left join limits l on l.id = w.limit_id
+      cross join lateral (
+        select count(*)::int as position from (
+          select 1 from task_limits o where o.waits and o.limit_id = w.limit_id and o.key = w.key and o.fair = w.fair
+            and (o.lane, o.task_id) <= (w.lane, w.task_id) limit ${Limits.waitingCountedMax}
+        ) o
+      ) q
+    where w.task_id = t.id and w.waits
+  ) end as waiting_on`
 
 /** A task as it is archived: what its view shows, under the same names. */
 export const archiveColumns = `${summaryColumns}, t.result, t.payload, (
@@ -37,9 +50,10 @@ export const archiveColumns = `${summaryColumns}, t.result, t.payload, (
     from task_dependencies d where d.child_id = t.id
   ) as dependencies`
 
-type Absent = "description" | "payload" | "configuration" | "dependencies" | "labels" | "metadata"
+type Absent = "waiting_on" | "description" | "payload" | "configuration" | "dependencies" | "labels" | "metadata"
 
 export interface TaskRow extends Omit<Task, Absent> {
+  readonly waiting_on: WaitingOn | null
   readonly description: string | null
   readonly configuration: TaskConfiguration | null
   readonly has_payload: boolean
@@ -50,9 +64,10 @@ export interface TaskRow extends Omit<Task, Absent> {
 }
 
 export const taskOfRow = (row: TaskRow): Task => {
-  const { configuration, dependencies, description, has_payload, labels, metadata, payload, ...rest } = row
+  const { configuration, dependencies, description, has_payload, labels, metadata, payload, waiting_on, ...rest } = row
   return {
     ...rest,
+    ...(waiting_on !== null && { waiting_on }),
     ...(description !== null && { description }),
     ...(has_payload && { payload }),
     ...(dependencies !== null && { dependencies }),

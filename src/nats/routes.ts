@@ -17,6 +17,7 @@ import { controlHandlers } from "./controlHandlers.ts"
 import { EndpointCounter } from "./EndpointStats.ts"
 import type { Exchange } from "./Exchange.ts"
 import type { Call, Handlers } from "./Handlers.ts"
+import { limitHandlers } from "./limitHandlers.ts"
 import { bearerKey, idempotencyKey } from "./RequestHead.ts"
 import { scheduleHandlers } from "./scheduleHandlers.ts"
 import { signalHandlers } from "./signalHandlers.ts"
@@ -42,6 +43,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
     ...(yield* signalHandlers),
     ...(yield* controlHandlers),
     ...(yield* agentHandlers),
+    ...(yield* limitHandlers),
     ...(yield* scheduleHandlers),
     ...(yield* webhookHandlers)
   }

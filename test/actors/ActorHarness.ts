@@ -10,6 +10,7 @@ import { AgentDirectory, DirectoryLimits } from "../../actors/AgentDirectory.ts"
 import { AgentHost, HostLimits } from "../../actors/AgentHost.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
 import { InstanceLimits } from "../../actors/Instance.ts"
+import { LimitDirectory } from "../../actors/LimitDirectory.ts"
 import { Bus } from "../../actors/ports/Bus.ts"
 import { Placement } from "../../actors/ports/Placement.ts"
 import * as Reconciler from "../../actors/Reconciler.ts"
@@ -19,6 +20,7 @@ import { AgentId, Namespace, NodeName, type TaskId } from "../../protocol/Ids.ts
 import { Principal, permissions } from "../../protocol/Permission.ts"
 import { isTerminal, type SubmitTask } from "../../protocol/Task.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
+import { LimitRegistry } from "../../src/ledger/LimitRegistry.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import * as Database from "../ledger/Database.ts"
 import { rows } from "../ledger/LedgerHarness.ts"
@@ -89,8 +91,8 @@ export const node = (name: string) =>
     Layer.provideMerge(AgentHost.layer),
     Layer.provideMerge(Scheduler.layer),
     Layer.provideMerge(Dispatcher.layer),
-    Layer.provideMerge(AgentDirectory.layer),
-    Layer.provideMerge(AgentStorePostgres.layer),
+    Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer)),
+    Layer.provideMerge(Layer.mergeAll(AgentStorePostgres.layer, LimitRegistry.layer)),
     Layer.provideMerge(PostgresLedger.layer(NodeName.make(name)))
   )
 

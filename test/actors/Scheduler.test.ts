@@ -5,10 +5,12 @@ import { SqlClient } from "effect/sql"
 import { SchedulerLimits } from "../../actors/AcceptQueue.ts"
 import { AgentDirectory } from "../../actors/AgentDirectory.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
+import { LimitDirectory } from "../../actors/LimitDirectory.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import { AgentId, NodeName, TaskId } from "../../protocol/Ids.ts"
 import type { GraphTask, SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
+import { LimitRegistry } from "../../src/ledger/LimitRegistry.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import { countRows, eventTypes, rows, statuses } from "../ledger/LedgerHarness.ts"
 import { agent, change, command, on, untilTrue, world } from "./ActorHarness.ts"
@@ -21,8 +23,8 @@ const times = (count: number) => Array.from({ length: count }, (_, index) => ind
 /** A node that accepts and runs nothing. */
 const accepting = Scheduler.layer.pipe(
   Layer.provideMerge(Dispatcher.layer),
-  Layer.provideMerge(AgentDirectory.layer),
-  Layer.provideMerge(AgentStorePostgres.layer),
+  Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer)),
+  Layer.provideMerge(Layer.mergeAll(AgentStorePostgres.layer, LimitRegistry.layer)),
   Layer.provideMerge(PostgresLedger.layer(NodeName.make("solo")))
 )
 

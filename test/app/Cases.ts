@@ -10,6 +10,7 @@ import { type Behaviour, Behaviours, SettingsInvalid } from "../../actors/Behavi
 import { approval } from "../../actors/behaviours/Approval.ts"
 import { echo } from "../../actors/behaviours/Echo.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
+import { LimitDirectory } from "../../actors/LimitDirectory.ts"
 import * as Reconciler from "../../actors/Reconciler.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import { CreateAgent } from "../../protocol/Agent.ts"
@@ -19,6 +20,7 @@ import { Agents } from "../../src/app/Agents.ts"
 import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { LimitRules } from "../../src/app/LimitRules.ts"
 import * as Owners from "../../src/app/Owners.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
@@ -33,6 +35,7 @@ import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "../../src/ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.ts"
 import { AttemptReader } from "../../src/ledger/AttemptReader.ts"
+import { LimitRegistry } from "../../src/ledger/LimitRegistry.ts"
 import { OperationStore } from "../../src/ledger/OperationStore.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import { RetentionStore } from "../../src/ledger/RetentionStore.ts"
@@ -71,6 +74,7 @@ const stores = Layer.mergeAll(
   ScheduleRegistry.layer,
   ScheduleStorePostgres.layer(NodeName.make("solo")),
   Owners.layer.pipe(Layer.provide(ApiKeyStore.layer)),
+  LimitRegistry.layer,
   TaskReader.layer,
   SignalReader.layer,
   StreamReader.layer,
@@ -84,7 +88,10 @@ const stores = Layer.mergeAll(
   Startup.layer
 ).pipe(Layer.provideMerge(MemoryBus.layer))
 
-const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
+const actors = Scheduler.layer.pipe(
+  Layer.provideMerge(Dispatcher.layer),
+  Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer))
+)
 
 const cases = Layer.mergeAll(
   Tasks.layer,
@@ -97,6 +104,7 @@ const cases = Layer.mergeAll(
   ApiKeys.layer,
   Artifacts.layer,
   Schedules.layer,
+  LimitRules.layer,
   System.layer
 )
 

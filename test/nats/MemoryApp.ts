@@ -25,6 +25,7 @@ import { Signals } from "../../src/app/Signals.ts"
 import { TaskControl } from "../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
+import * as MemoryLimits from "../support/MemoryLimits.ts"
 import * as MemorySchedules from "../support/MemorySchedules.ts"
 import * as MemoryWebhooks from "../support/MemoryWebhooks.ts"
 
@@ -358,5 +359,6 @@ export const memoryApp = Layer.mergeAll(
   MemoryWebhooks.layer,
   talk,
   control,
-  agentVersions
+  agentVersions,
+  MemoryLimits.layer
 )

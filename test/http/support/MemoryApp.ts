@@ -55,6 +55,7 @@ import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.t
 import { permissionOf, TaskControl } from "../../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../../src/app/TaskStreams.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
+import * as MemoryLimits from "../../support/MemoryLimits.ts"
 import * as MemorySchedules from "../../support/MemorySchedules.ts"
 import * as MemoryWebhooks from "../../support/MemoryWebhooks.ts"
 
@@ -641,6 +642,7 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(Agents, agents(state)),
     Layer.succeed(AgentVersions, agentVersions(state)),
     Layer.succeed(Artifacts, artifacts(state)),
+    MemoryLimits.layer,
     Layer.sync(Schedules, MemorySchedules.make),
     Layer.succeed(System, system(state)),
     MemoryWebhooks.layer

@@ -33,6 +33,8 @@ const bodies: { readonly [name: string]: unknown } = {
   "POST /api/v1/agents/:agent/rollback": { version: 1 },
   "POST /api/v1/agents/:agent/rollout": { percent: 50 },
   "POST /api/v1/agents/:agent/capabilities": { name: "echo" },
+  "POST /api/v1/limits": { name: "a", concurrency: 1 },
+  "PUT /api/v1/limits/:limit": { concurrency: 2 },
   "POST /api/v1/schedules": { name: "s", cron: "@daily", task: { type: "echo" } },
   "PUT /api/v1/schedules/:schedule": { description: "d" },
   "POST /api/v1/schedules/preview": { cron: "@daily" },
@@ -52,6 +54,7 @@ const parameters: { readonly [name: string]: string } = {
   id: unknownId,
   agent: "nobody",
   schedule: "nothing",
+  limit: "nothing",
   name: "echo",
   delivery: unknownId,
   version: "1"
