@@ -9,8 +9,8 @@ import { Context, Effect, Option, Result, Schema, Semaphore, Stream } from "effe
 import { ArtifactId, type Namespace, type TaskId } from "../protocol/Ids.ts"
 import { parseJsonBytes } from "../protocol/JsonBody.ts"
 import * as Limits from "../protocol/Limits.ts"
-import { BehaviourFailure } from "./Behaviour.ts"
 import { artifactFailure } from "./ArtifactFailure.ts"
+import { BehaviourFailure } from "./Behaviour.ts"
 import { ArtifactStore } from "./ports/ArtifactStore.ts"
 
 export const LargeDataLimits = Context.Reference<{

@@ -95,9 +95,7 @@ export const layer = Layer.effect(
     }, Effect.scoped)
 
     const stored = (row: ArtifactRow | undefined) =>
-      row === undefined
-        ? Effect.die(new Error("an inserted artifact did not come back"))
-        : Effect.succeed(infoOf(row))
+      row === undefined ? Effect.die(new Error("an inserted artifact did not come back")) : Effect.succeed(infoOf(row))
 
     /** Counts and hashes content on its way: refused as soon as it passes the limit. */
     const counted = Effect.fnUntraced(function* <E>(
@@ -140,14 +138,14 @@ export const layer = Layer.effect(
       folder === undefined ? Stream.fail(noFolder(id)) : folder.read(id, sizeBytes)
 
     const readPieces = (id: ArtifactId, sizeBytes: number): Stream.Stream<Uint8Array, ArtifactError> =>
-          Stream.paginate({ number: 0, left: sizeBytes }, ({ left, number }) =>
-            left <= 0
-              ? Effect.succeed([[], Option.none<{ number: number; left: number }>()] as const)
-              : Effect.map(
-                  piece(id, number),
-                  (content) => [[content], Option.some({ number: number + 1, left: left - content.length })] as const
-                )
-          )
+      Stream.paginate({ number: 0, left: sizeBytes }, ({ left, number }) =>
+        left <= 0
+          ? Effect.succeed([[], Option.none<{ number: number; left: number }>()] as const)
+          : Effect.map(
+              piece(id, number),
+              (content) => [[content], Option.some({ number: number + 1, left: left - content.length })] as const
+            )
+      )
 
     const piece = Effect.fnUntraced(function* (id: ArtifactId, number: number) {
       const [row] = yield* sql<{ readonly content: Uint8Array }>`

@@ -55,116 +55,120 @@ const inFolder = cases.pipe(Layer.provide(Layer.succeed(ArtifactsFolder, folder)
 describe.each([
   ["in Postgres", cases, () => readdirSync(temporary)],
   ["in a folder", inFolder, () => readdirSync(join(folder, "incoming"))]
-] as const)("%s", (_, place, unfinished) => layer(place, { excludeTestServices: true, timeout: "60 seconds" })("an artifact", (it) => {
-  it.effect.each([0, 1, 1024 * 1024 - 1, 1024 * 1024, 1024 * 1024 + 1, 3 * 1024 * 1024 + 5])(
-    "of %d bytes comes back as it went in",
-    (size) =>
+] as const)("%s", (_, place, unfinished) =>
+  layer(place, { excludeTestServices: true, timeout: "60 seconds" })("an artifact", (it) => {
+    it.effect.each([0, 1, 1024 * 1024 - 1, 1024 * 1024, 1024 * 1024 + 1, 3 * 1024 * 1024 + 5])(
+      "of %d bytes comes back as it went in",
+      (size) =>
+        Effect.gen(function* () {
+          const artifacts = yield* Artifacts
+          const content = bytes(size)
+          const stored = yield* upload(inChunks(content, 70_001), { name: 'übersicht "1".csv' })
+          expect(Schema.decodeUnknownSync(Artifact)(stored, { onExcessProperty: "error" })).toEqual(stored)
+          expect(stored).toMatchObject({
+            name: 'übersicht "1".csv',
+            content_type: "text/csv",
+            size_bytes: size,
+            sha256: createHash("sha256").update(content).digest("hex")
+          })
+          expect(yield* artifacts.info(stored.id)).toEqual(stored)
+          const read = yield* artifacts.download(stored.id)
+          const pieces = yield* Stream.runCollect(read.content)
+          expect(Buffer.concat(pieces).equals(content)).toBe(true)
+          expect(pieces.every((piece) => piece.length <= 1024 * 1024)).toBe(true)
+          expect(pieces).toHaveLength(Math.ceil(size / (1024 * 1024)))
+        }).pipe(as(admin))
+    )
+
+    it.effect("that is too large is refused while it comes, and nothing of it stays", () =>
       Effect.gen(function* () {
-        const artifacts = yield* Artifacts
-        const content = bytes(size)
-        const stored = yield* upload(inChunks(content, 70_001), { name: 'übersicht "1".csv' })
-        expect(Schema.decodeUnknownSync(Artifact)(stored, { onExcessProperty: "error" })).toEqual(stored)
-        expect(stored).toMatchObject({
-          name: 'übersicht "1".csv',
-          content_type: "text/csv",
-          size_bytes: size,
-          sha256: createHash("sha256").update(content).digest("hex")
-        })
-        expect(yield* artifacts.info(stored.id)).toEqual(stored)
-        const read = yield* artifacts.download(stored.id)
-        const pieces = yield* Stream.runCollect(read.content)
-        expect(Buffer.concat(pieces).equals(content)).toBe(true)
-        expect(pieces.every((piece) => piece.length <= 1024 * 1024)).toBe(true)
-        expect(pieces).toHaveLength(Math.ceil(size / (1024 * 1024)))
-      }).pipe(as(admin))
-  )
-
-  it.effect("that is too large is refused while it comes, and nothing of it stays", () =>
-    Effect.gen(function* () {
-      const before = yield* rows
-      let sent = 0
-      const endless = Stream.forever(Stream.make(bytes(1024 * 1024))).pipe(Stream.tap(() => Effect.sync(() => sent++)))
-      const refused = yield* Effect.flip(upload(endless))
-      expect(refused).toMatchObject({ _tag: "TooLarge", limit: Limits.artifactBytesMax, unit: "bytes" })
-      expect(sent).toBeLessThan(70)
-      expect(yield* rows).toEqual(before)
-      expect(unfinished()).toEqual([])
-    }).pipe(as(admin))
-  )
-
-  it.effect("whose sender fails or goes away leaves nothing behind", () =>
-    Effect.gen(function* () {
-      const before = yield* rows
-      const broken = Stream.concat(Stream.make(bytes(10)), Stream.fail(new Unavailable({ retry_after_seconds: 1 })))
-      expect(yield* Effect.flip(upload(broken))).toMatchObject({ _tag: "Unavailable" })
-      const started = yield* Deferred.make<void>()
-      const slow = Stream.concat(
-        Stream.make(bytes(10)),
-        Stream.fromEffect(Effect.andThen(Deferred.succeed(started, undefined), Effect.never))
-      )
-      const sending = yield* Effect.forkChild(upload(slow))
-      yield* Deferred.await(started)
-      expect(unfinished()).toHaveLength(1)
-      yield* Fiber.interrupt(sending)
-      expect(yield* rows).toEqual(before)
-      expect(unfinished()).toEqual([])
-    }).pipe(as(admin))
-  )
-
-  it.effect("holds no connection to Postgres while its sender is slow", () =>
-    Effect.gen(function* () {
-      const sql = yield* SqlClient.SqlClient
-      const started = yield* Deferred.make<void>()
-      const go = yield* Deferred.make<void>()
-      const slow = Stream.concat(
-        Stream.make(bytes(10)),
-        Stream.fromEffect(
-          Deferred.succeed(started, undefined).pipe(Effect.andThen(Deferred.await(go)), Effect.as(bytes(5)))
+        const before = yield* rows
+        let sent = 0
+        const endless = Stream.forever(Stream.make(bytes(1024 * 1024))).pipe(
+          Stream.tap(() => Effect.sync(() => sent++))
         )
-      )
-      const sending = yield* Effect.forkChild(upload(slow))
-      yield* Deferred.await(started)
-      const open = yield* sql`
+        const refused = yield* Effect.flip(upload(endless))
+        expect(refused).toMatchObject({ _tag: "TooLarge", limit: Limits.artifactBytesMax, unit: "bytes" })
+        expect(sent).toBeLessThan(70)
+        expect(yield* rows).toEqual(before)
+        expect(unfinished()).toEqual([])
+      }).pipe(as(admin))
+    )
+
+    it.effect("whose sender fails or goes away leaves nothing behind", () =>
+      Effect.gen(function* () {
+        const before = yield* rows
+        const broken = Stream.concat(Stream.make(bytes(10)), Stream.fail(new Unavailable({ retry_after_seconds: 1 })))
+        expect(yield* Effect.flip(upload(broken))).toMatchObject({ _tag: "Unavailable" })
+        const started = yield* Deferred.make<void>()
+        const slow = Stream.concat(
+          Stream.make(bytes(10)),
+          Stream.fromEffect(Effect.andThen(Deferred.succeed(started, undefined), Effect.never))
+        )
+        const sending = yield* Effect.forkChild(upload(slow))
+        yield* Deferred.await(started)
+        expect(unfinished()).toHaveLength(1)
+        yield* Fiber.interrupt(sending)
+        expect(yield* rows).toEqual(before)
+        expect(unfinished()).toEqual([])
+      }).pipe(as(admin))
+    )
+
+    it.effect("holds no connection to Postgres while its sender is slow", () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const started = yield* Deferred.make<void>()
+        const go = yield* Deferred.make<void>()
+        const slow = Stream.concat(
+          Stream.make(bytes(10)),
+          Stream.fromEffect(
+            Deferred.succeed(started, undefined).pipe(Effect.andThen(Deferred.await(go)), Effect.as(bytes(5)))
+          )
+        )
+        const sending = yield* Effect.forkChild(upload(slow))
+        yield* Deferred.await(started)
+        const open = yield* sql`
         select 1 from pg_stat_activity
         where datname = current_database() and state like 'idle in transaction%' and pid <> pg_backend_pid()
       `
-      expect(open).toEqual([])
-      yield* Deferred.succeed(go, undefined)
-      expect((yield* Fiber.join(sending)).size_bytes).toBe(15)
-    }).pipe(as(admin))
-  )
+        expect(open).toEqual([])
+        yield* Deferred.succeed(go, undefined)
+        expect((yield* Fiber.join(sending)).size_bytes).toBe(15)
+      }).pipe(as(admin))
+    )
 
-  it.effect.each([
-    [{ name: "" }, "name"],
-    [{ name: "a\r\nSet-Cookie: x" }, "name"],
-    [{ name: "a\u0000" }, "name"],
-    [{ name: "x".repeat(201) }, "name"],
-    [{ contentType: "" }, "content_type"],
-    [{ contentType: "text" }, "content_type"],
-    [{ contentType: "text/html\r\nX: y" }, "content_type"],
-    [{ contentType: `text/${"x".repeat(300)}` }, "content_type"]
-  ] as const)("with %j is refused by the name of the field", ([over, field]) =>
-    Effect.gen(function* () {
-      expect(yield* Effect.flip(upload(Stream.empty, over))).toMatchObject({
-        _tag: "InvalidInput",
-        errors: [{ field }]
-      })
-    }).pipe(as(admin))
-  )
+    it.effect.each([
+      [{ name: "" }, "name"],
+      [{ name: "a\r\nSet-Cookie: x" }, "name"],
+      [{ name: "a\u0000" }, "name"],
+      [{ name: "x".repeat(201) }, "name"],
+      [{ contentType: "" }, "content_type"],
+      [{ contentType: "text" }, "content_type"],
+      [{ contentType: "text/html\r\nX: y" }, "content_type"],
+      [{ contentType: `text/${"x".repeat(300)}` }, "content_type"]
+    ] as const)("with %j is refused by the name of the field", ([over, field]) =>
+      Effect.gen(function* () {
+        expect(yield* Effect.flip(upload(Stream.empty, over))).toMatchObject({
+          _tag: "InvalidInput",
+          errors: [{ field }]
+        })
+      }).pipe(as(admin))
+    )
 
-  it.effect("may have any usual content type", () =>
-    Effect.gen(function* () {
-      for (const contentType of ["text/csv", 'text/csv; charset="utf-8"', "application/vnd.api+json;a=b; c=d"]) {
-        expect((yield* upload(Stream.empty, { contentType })).content_type).toBe(contentType)
-      }
-    }).pipe(as(admin))
-  )
+    it.effect("may have any usual content type", () =>
+      Effect.gen(function* () {
+        for (const contentType of ["text/csv", 'text/csv; charset="utf-8"', "application/vnd.api+json;a=b; c=d"]) {
+          expect((yield* upload(Stream.empty, { contentType })).content_type).toBe(contentType)
+        }
+      }).pipe(as(admin))
+    )
 
-  it.effect("that does not exist is not found", () =>
-    Effect.gen(function* () {
-      const artifacts = yield* Artifacts
-      const id = ArtifactId.make("0190a1b2-0000-7000-8000-00000000dead")
-      expect(yield* Effect.flip(artifacts.download(id))).toMatchObject({ _tag: "ArtifactNotFound", artifact_id: id })
-    }).pipe(as(admin))
-  )
-}))
+    it.effect("that does not exist is not found", () =>
+      Effect.gen(function* () {
+        const artifacts = yield* Artifacts
+        const id = ArtifactId.make("0190a1b2-0000-7000-8000-00000000dead")
+        expect(yield* Effect.flip(artifacts.download(id))).toMatchObject({ _tag: "ArtifactNotFound", artifact_id: id })
+      }).pipe(as(admin))
+    )
+  })
+)

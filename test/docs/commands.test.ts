@@ -14,6 +14,7 @@ const documents = [
   "docs/agents.md",
   "docs/retries.md",
   "docs/versions.md",
+  "docs/large-data.md",
   "examples/README.md"
 ]
 

@@ -1,5 +1,15 @@
 /** Artifacts in a folder: whole or not at all, no link followed, nothing of another platform touched, strays removed. */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs"
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync
+} from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
@@ -123,7 +133,7 @@ describe("a folder of artifacts", () => {
       const cut = join(root, "incoming", yield* newId)
       writeFileSync(cut, "half")
       writeFileSync(join(root, stray.slice(-2), "somebody's own"), "kept")
-      const now = Date.now()
+      const now = statSync(placeIn(root, young)).mtimeMs
       for (const file of [placeIn(root, stray), placeIn(root, known), cut]) {
         utimesSync(file, (now - 2 * hour) / 1_000, (now - 2 * hour) / 1_000)
       }

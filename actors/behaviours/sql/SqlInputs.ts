@@ -6,12 +6,12 @@
  */
 import { type Duration, Effect, FileSystem, Schema, Stream } from "effect"
 import { ArtifactId, type Namespace } from "../../../protocol/Ids.ts"
+import { artifactFailure } from "../../ArtifactFailure.ts"
 import { BehaviourFailure } from "../../Behaviour.ts"
 import { ArtifactStore } from "../../ports/ArtifactStore.ts"
 import { urlCharactersMax } from "../AddressGuard.ts"
 import type { GuardedFetch } from "../GuardedFetch.ts"
 import { RequestHeaders } from "../RequestHeaders.ts"
-import { artifactFailure } from "../../ArtifactFailure.ts"
 import type { InputFormat, JobInput } from "./Job.ts"
 import { diskFailure } from "./TaskFolder.ts"
 
