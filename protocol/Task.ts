@@ -104,7 +104,7 @@ const submitFields = {
   priority: Schema.optionalKey(TaskPriority),
   payload: Schema.optionalKey(Schema.Json).annotateKey({
     description:
-      'Input of the behaviour. An object `{"$result": "<task id, or key within a graph>", "path": "<JSON Pointer>"}` anywhere in it is replaced by that dependency\'s result data when the task starts (RFC 6901; `path` optional).'
+      'Input of the behaviour. An object `{"$result": "<task id, or key within a graph>", "path": "<JSON Pointer>"}` anywhere in it is replaced by that dependency\'s result data when the task starts (RFC 6901; `path` optional). `{"$artifact": "<id>"}` as the whole payload stands for that artifact\'s JSON; payloads above 256 KiB become one by themselves.'
   }),
   configuration: Schema.optionalKey(TaskConfiguration),
   parent_id: Schema.optionalKey(TaskId).annotateKey({ description: "Task that this one belongs to." }),

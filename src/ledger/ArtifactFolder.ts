@@ -147,7 +147,11 @@ const realFolder = async (folder: string) => {
 /** A rename is on the disk once its folder is. */
 const syncFolder = async (folder: string) => {
   const handle = await open(folder, constants.O_RDONLY)
-  await handle.sync().finally(() => handle.close())
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
 }
 
 const pieceAt = async (handle: FileHandle, at: number, length: number) => {

@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto"
 import { readdirSync } from "node:fs"
 import { join } from "node:path"
-import { afterAll, beforeAll, describe, expect, layer } from "@effect/vitest"
+import { afterAll, beforeAll, expect, layer } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer, Schema, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { Artifact } from "../../protocol/Artifact.ts"
@@ -52,11 +52,13 @@ afterAll(() => {
 const folder = join(ownFolder("artifacts-folder-"), "made")
 const inFolder = cases.pipe(Layer.provide(Layer.succeed(ArtifactsFolder, folder)))
 
-describe.each([
+const places = [
   ["in Postgres", cases, () => readdirSync(temporary)],
   ["in a folder", inFolder, () => readdirSync(join(folder, "incoming"))]
-] as const)("%s", (_, place, unfinished) =>
-  layer(place, { excludeTestServices: true, timeout: "60 seconds" })("an artifact", (it) => {
+] as const
+
+for (const [name, place, unfinished] of places)
+  layer(place, { excludeTestServices: true, timeout: "60 seconds" })(`an artifact ${name}`, (it) => {
     it.effect.each([0, 1, 1024 * 1024 - 1, 1024 * 1024, 1024 * 1024 + 1, 3 * 1024 * 1024 + 5])(
       "of %d bytes comes back as it went in",
       (size) =>
@@ -77,6 +79,14 @@ describe.each([
           expect(Buffer.concat(pieces).equals(content)).toBe(true)
           expect(pieces.every((piece) => piece.length <= 1024 * 1024)).toBe(true)
           expect(pieces).toHaveLength(Math.ceil(size / (1024 * 1024)))
+          const sql = yield* SqlClient.SqlClient
+          const [row] = yield* sql`
+          select place, (select count(*)::int from artifact_pieces where artifact_id = a.id) as pieces
+          from artifacts a where id = ${stored.id}
+        `
+          expect(row).toEqual(
+            place === cases ? { place: "postgres", pieces: pieces.length } : { place: "folder", pieces: 0 }
+          )
         }).pipe(as(admin))
     )
 
@@ -171,4 +181,3 @@ describe.each([
       }).pipe(as(admin))
     )
   })
-)

@@ -19,6 +19,7 @@ const documents = [
   "docs/webhooks.md",
   "docs/finding.md",
   "docs/versions.md",
+  "docs/large-data.md",
   "examples/README.md"
 ]
 

@@ -133,7 +133,7 @@ describe("a folder of artifacts", () => {
       const cut = join(root, "incoming", yield* newId)
       writeFileSync(cut, "half")
       writeFileSync(join(root, stray.slice(-2), "somebody's own"), "kept")
-      const now = Date.now()
+      const now = statSync(placeIn(root, young)).mtimeMs
       for (const file of [placeIn(root, stray), placeIn(root, known), cut]) {
         utimesSync(file, (now - 2 * hour) / 1_000, (now - 2 * hour) / 1_000)
       }
