@@ -2,11 +2,12 @@
  * Runs one attempt of a task: references replaced, the behaviour called in a scope of its own, its deadline kept, and
  * whatever it comes to said as an `AttemptEnd`. It never fails, and it does not touch the task's state.
  */
-import { Cause, Duration, Effect, Exit, Fiber, JsonPointer, Option, Schema } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Option, type Schema } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
 import { storable, storableJson } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import { BehaviourFailure, type RunAttempt } from "./Behaviour.ts"
+import { pointed } from "./Pointer.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import * as Routing from "./Routing.ts"
 import type { AttemptEnd } from "./TaskLifecycle.ts"
@@ -116,24 +117,39 @@ const bounded = (text: string) =>
 
 /** The payload with every `$result` reference replaced by that task's result data. */
 const resolved = (order: TaskOrder, payload: Schema.Json) => {
-  const ids = Routing.references(payload)
-  if (ids.size === 0) return Effect.succeed(payload)
+  if (!Routing.hasMeaning(payload)) return Effect.succeed(payload)
   return Effect.gen(function* () {
     const ledger = yield* Ledger
-    const results = yield* ledger
-      .results(
-        order.namespace,
-        Array.from(ids, (id) => ({ id }))
-      )
-      .pipe(
-        Effect.mapError(
-          (error) => new BehaviourFailure({ code: "results_unavailable", message: error.message, retryable: true })
+    const data = new Map<string, Schema.Json>()
+    const read = Effect.fnUntraced(function* (ids: Iterable<string>) {
+      const refs = Array.from(ids, (id) => ({ id }))
+      if (refs.length === 0) return
+      const results = yield* ledger
+        .results(order.namespace, refs)
+        .pipe(
+          Effect.mapError(
+            (error) => new BehaviourFailure({ code: "results_unavailable", message: error.message, retryable: true })
+          )
         )
-      )
-    const data = new Map(results.map((result) => [result.id, result.data] as const))
+      for (const result of results) data.set(result.id, result.data)
+    })
+    yield* read(Routing.references(payload))
+
+    // The result of a map names its elements; data that was too large to stand in it is fetched from where it is.
+    const elements = new Map<string, { readonly id: string; readonly path: string }>()
+    Routing.replaceReferences(payload, ({ id, path }) => {
+      if (pointed(data.get(id), path) !== undefined) return null
+      const element = elementBehind(data.get(id), path)
+      if (element !== undefined) elements.set(`${id}${path}`, element)
+      return null
+    })
+    yield* read(new Set(Array.from(elements.values(), ({ id }) => id)))
+
     const missing: Array<string> = []
-    const whole = Routing.replaceReferences(payload, ({ id, path }) => {
-      const value = pointed(data.get(id), path)
+    const whole = Routing.replaceReferences(payload, ({ id, otherwise, path }) => {
+      const element = elements.get(`${id}${path}`)
+      const value =
+        (element === undefined ? pointed(data.get(id), path) : pointed(data.get(element.id), element.path)) ?? otherwise
       if (value === undefined) missing.push(`${id}${path}`)
       return value ?? null
     })
@@ -148,15 +164,14 @@ const resolved = (order: TaskOrder, payload: Schema.Json) => {
   })
 }
 
-/** The value that a JSON Pointer (RFC 6901) names; undefined when it names nothing. */
-const pointed = (value: Schema.Json | undefined, path: string): Schema.Json | undefined => {
-  if (value === undefined || path === "") return value
-  if (!path.startsWith("/")) return undefined
-  let at: unknown = value
-  for (const token of path.slice(1).split("/")) {
-    const key = JsonPointer.unescapeToken(token)
-    if (at === null || typeof at !== "object" || !Object.hasOwn(at, key)) return undefined
-    at = Reflect.get(at, key)
-  }
-  return Schema.is(Schema.Json)(at) ? at : undefined
+/** Where `/3/data/...` of a map's result leads when the third element's data does not stand in it. */
+const elementBehind = (
+  data: Schema.Json | undefined,
+  path: string
+): { readonly id: string; readonly path: string } | undefined => {
+  const [, index, rest] = /^\/(\d+)\/data(\/[^]*)?$/u.exec(path) ?? []
+  const entry = index === undefined ? undefined : pointed(data, `/${index}`)
+  if (entry === undefined || entry === null || typeof entry !== "object" || Object.hasOwn(entry, "data")) return undefined
+  const id = Reflect.get(entry, "task_id")
+  return typeof id === "string" ? { id, path: rest ?? "" } : undefined
 }

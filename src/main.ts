@@ -16,6 +16,7 @@ import { SchedulerLimits } from "../actors/AcceptQueue.ts"
 import { AgentDirectory } from "../actors/AgentDirectory.ts"
 import { AgentHost } from "../actors/AgentHost.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
+import * as GraphRunner from "../actors/GraphRunner.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
 import { Scheduler } from "../actors/Scheduler.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
@@ -25,6 +26,7 @@ import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
 import { Startup } from "./app/Startup.ts"
 import { System } from "./app/System.ts"
+import { Graphs } from "./app/Graphs.ts"
 import { Tasks } from "./app/Tasks.ts"
 import * as UserBehaviours from "./behaviours.ts"
 import { Nats } from "./bus/Nats.ts"
@@ -41,6 +43,7 @@ import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
 import * as Migrations from "./ledger/Migrations.ts"
 import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
+import { GraphReader } from "./ledger/GraphReader.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
 import { NatsLink } from "./nats/NatsLink.ts"
 import * as NatsService from "./nats/NatsService.ts"
@@ -166,17 +169,18 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     ApiKeyStore.layer,
     ArtifactStorePostgres.layer,
     TaskReader.layer,
+    GraphReader.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
     UserBehaviours.layer(config.behaviours),
     Startup.layer
   ).pipe(Layer.provideMerge(UuidV7.layer))
-  const actors = Layer.mergeAll(Reconciler.layer, AgentHost.layer).pipe(
+  const actors = Layer.mergeAll(Reconciler.layer, AgentHost.layer, GraphRunner.layer).pipe(
     Layer.provideMerge(Scheduler.layer),
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(AgentDirectory.layer)
   )
-  const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+  const cases = Layer.mergeAll(Tasks.layer, Graphs.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
   const doors = Layer.mergeAll(
     HttpServer.layer({ host: config.host, port: config.port }),
     NatsService.layer({

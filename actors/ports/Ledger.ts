@@ -7,8 +7,9 @@
  */
 import { Context, type Duration, type Effect, type Queue, Schema } from "effect"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
-import type { AgentId, GraphId, Namespace, TaskId, TaskType } from "../../protocol/Ids.ts"
-import type { Dependency, TaskError, TaskPriority, TaskProgress, TaskStatus, WaitingFor } from "../../protocol/Task.ts"
+import type { AgentId, GraphId, GraphKey, Namespace, TaskId, TaskType } from "../../protocol/Ids.ts"
+import type { Dependency, GraphOnFailure, TaskError, TaskPriority, TaskProgress, TaskStatus, WaitingFor } from "../../protocol/Task.ts"
+import type { GraphLedger } from "./GraphLedger.ts"
 
 /** Postgres could not be reached, or the outcome of a commit could not be learned in time. */
 export class LedgerUnavailable extends Schema.TaggedError<LedgerUnavailable>()("LedgerUnavailable", {
@@ -41,6 +42,10 @@ export interface NewTask {
   readonly trace: string | undefined
   readonly dependencies: ReadonlyArray<Dependency>
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | undefined
+  /** A `GraphStep` as JSON: what is to be decided when the dependencies are satisfied. */
+  readonly step: string | undefined
+  /** Its failure ends its graph. */
+  readonly failsGraph: boolean
 }
 
 /** What became of a new task. */
@@ -81,6 +86,10 @@ export interface NewGraph {
   readonly namespace: Namespace
   readonly name: string | undefined
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | undefined
+  readonly onFailure?: GraphOnFailure | undefined
+  readonly retryOf?: GraphId | undefined
+  /** Tasks of an earlier graph that stand for tasks of this one. */
+  readonly references?: ReadonlyArray<{ readonly key: GraphKey; readonly id: TaskId }>
 }
 
 /** The instance that acts: its lease as it knows it. */
@@ -156,6 +165,7 @@ export class Ledger extends Context.Service<
      * is not taken in time is found by the reconciler.
      */
     readonly ready: Queue.Dequeue<Ready>
+    readonly graphs: GraphLedger
     /**
      * Accepts tasks in one transaction, so callers hand in what has gathered. Each has its own outcome, in order, unless `atomic`: then the first outcome other than
      * `Accepted` or `Existing` undoes all: those at fault have their own, the others are `Undone`. Order of dependencies within one call

@@ -10,6 +10,7 @@ import * as Metrics from "../../protocol/Metrics.ts"
 import * as Accepting from "./Accepting.ts"
 import * as Claiming from "./Claiming.ts"
 import * as Committing from "./Committing.ts"
+import * as GraphSteps from "./GraphSteps.ts"
 import { ledger } from "./LedgerFunctions.ts"
 import * as Settling from "./Settling.ts"
 import * as TaskRows from "./TaskRows.ts"
@@ -125,6 +126,7 @@ const make = (node: NodeName) =>
     })
     return Ledger.of({
       ready,
+      graphs: GraphSteps.make(committing),
       accept,
       earlier,
       claim,

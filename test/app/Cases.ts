@@ -9,6 +9,7 @@ import { AgentHost } from "../../actors/AgentHost.ts"
 import { type Behaviour, Behaviours, SettingsInvalid } from "../../actors/Behaviour.ts"
 import { echo } from "../../actors/behaviours/Echo.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
+import * as GraphRunner from "../../actors/GraphRunner.ts"
 import * as Reconciler from "../../actors/Reconciler.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import { CreateAgent } from "../../protocol/Agent.ts"
@@ -19,12 +20,14 @@ import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Startup } from "../../src/app/Startup.ts"
 import { System } from "../../src/app/System.ts"
+import { Graphs } from "../../src/app/Graphs.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { AgentRegistry } from "../../src/ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "../../src/ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
+import { GraphReader } from "../../src/ledger/GraphReader.ts"
 import { TaskReader } from "../../src/ledger/TaskReader.ts"
 import * as Database from "../ledger/Database.ts"
 import * as MemoryBus from "../support/MemoryBus.ts"
@@ -53,6 +56,7 @@ const stores = Layer.mergeAll(
   ApiKeyStore.layer,
   ArtifactStorePostgres.layer,
   TaskReader.layer,
+  GraphReader.layer,
   PostgresLedger.layer(NodeName.make("solo")),
   SoloPlacement.layer,
   behaviours,
@@ -61,7 +65,7 @@ const stores = Layer.mergeAll(
 
 const actors = Scheduler.layer.pipe(Layer.provideMerge(Dispatcher.layer), Layer.provideMerge(AgentDirectory.layer))
 
-const cases = Layer.mergeAll(Tasks.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
+const cases = Layer.mergeAll(Tasks.layer, Graphs.layer, Agents.layer, ApiKeys.layer, Artifacts.layer, System.layer)
 
 /** Without host and reconciler, on any database. */
 export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>
@@ -75,7 +79,7 @@ export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>
 export const layer = on(Database.layer)
 
 export const running = cases.pipe(
-  Layer.provideMerge(Layer.mergeAll(AgentHost.layer, Reconciler.layer)),
+  Layer.provideMerge(Layer.mergeAll(AgentHost.layer, Reconciler.layer, GraphRunner.layer)),
   Layer.provideMerge(actors),
   Layer.provideMerge(stores),
   Layer.provideMerge(Database.layer),
