@@ -149,7 +149,13 @@ export const layer = Layer.effectDiscard(
         if (inHand.has(work.id)) return Effect.void
         inHand.add(work.id)
         return (work._tag === "Step" ? step(work.id) : cancelGraph(work)).pipe(
-          Effect.catchCause((cause) => Effect.logDebug("a graph is left to the next sweep", cause)),
+          Effect.catchTag("LedgerUnavailable", ({ message }) =>
+            Effect.logDebug("a graph is left to the next sweep", message)
+          ),
+          // A mistake of ours must not end the loops that carry on with every other graph.
+          Effect.catchDefect((defect) =>
+            Effect.annotateLogs(Effect.logError("a graph could not be carried on with", defect), { id: work.id })
+          ),
           Effect.ensuring(Effect.sync(() => inHand.delete(work.id)))
         )
       })

@@ -22,7 +22,7 @@ begin
       status = case p_decision
         when 'failed' then 'failed'::task_status
         when 'skipped' then 'cancelled'
-        else case when t.run_at > now() or t.agent_id is null then 'pending' else 'queued' end end,
+        else case when t.run_at > now() or t.agent_id is null then 'pending'::task_status else 'queued' end end,
       waiting_for = case when p_decision = 'run' then
         case when t.run_at > now() then 'time'::task_wait when t.agent_id is null then 'agent' end end,
       queued_at = case when p_decision = 'run' and t.agent_id is not null and (t.run_at is null or t.run_at <= now())
