@@ -171,7 +171,8 @@ const elementBehind = (
 ): { readonly id: string; readonly path: string } | undefined => {
   const [, index, rest] = /^\/(\d+)\/data(\/[^]*)?$/u.exec(path) ?? []
   const entry = index === undefined ? undefined : pointed(data, `/${index}`)
-  if (entry === undefined || entry === null || typeof entry !== "object" || Object.hasOwn(entry, "data")) return undefined
+  if (entry === undefined || entry === null || typeof entry !== "object" || Object.hasOwn(entry, "data"))
+    return undefined
   const id = Reflect.get(entry, "task_id")
   return typeof id === "string" ? { id, path: rest ?? "" } : undefined
 }

@@ -133,7 +133,9 @@ export const layer = Layer.effectDiscard(
         if (tasks === undefined) byAgent.set(ranOn, [id])
         else tasks.push(id)
       }
-      return Effect.forEach(byAgent, ([agent, tasks]) => bus.notify({ _tag: "Interrupt", agent, tasks }), { discard: true })
+      return Effect.forEach(byAgent, ([agent, tasks]) => bus.notify({ _tag: "Interrupt", agent, tasks }), {
+        discard: true
+      })
     }
 
     const step = Effect.fnUntraced(function* (id: TaskId) {
@@ -195,7 +197,8 @@ const problemOf = (template: Schema.Json | undefined, list: ReadonlyArray<Schema
       return tooLarge(`the payload of element ${index} has ${size} bytes`, Limits.payloadBytesMax)
     }
     bytes += size
-    if (bytes > Limits.batchBodyBytesMax) return tooLarge("the payloads of all elements are too large", Limits.batchBodyBytesMax)
+    if (bytes > Limits.batchBodyBytesMax)
+      return tooLarge("the payloads of all elements are too large", Limits.batchBodyBytesMax)
   }
   return undefined
 }

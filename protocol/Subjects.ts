@@ -63,7 +63,7 @@ export const servicePrefix = "datamcp.v1"
 export const serviceAll = `${servicePrefix}.>`
 
 /** Subject of a micro service endpoint; `*` stands for every namespace. */
-export const service = (namespace: string, group: "tasks" | "agents", verb: string) =>
+export const service = (namespace: string, group: "tasks" | "graphs" | "agents", verb: string) =>
   `${servicePrefix}.${namespace}.${group}.${verb}`
 
 /** The namespace a request was sent to, or undefined when the subject is malformed. */

@@ -92,7 +92,8 @@ const edgeFields = {
   on: Schema.optionalKey(DependencyOn),
   required: Schema.optionalKey(Schema.Boolean),
   if_skipped: Schema.optionalKey(IfSkipped).annotateKey({
-    description: "When the parent was skipped: `skip` this task too (the default), or `run` it. `on: ended` always runs."
+    description:
+      "When the parent was skipped: `skip` this task too (the default), or `run` it. `on: ended` always runs."
   })
 }
 
@@ -177,12 +178,9 @@ export const GraphTask = Schema.Struct({
       'This task once per element: anywhere in `payload`, `{"$item": "<JSON Pointer>"}` is the element or a part of it and `{"$index": true}` its place, from 0.'
   }),
   dependencies: Schema.optionalKey(
-    Schema.Array(
-      Schema.Union([
-        GraphKey,
-        Schema.Struct({ task: GraphKey, ...edgeFields })
-      ])
-    ).check(Schema.isMaxLength(Limits.dependenciesMax))
+    Schema.Array(Schema.Union([GraphKey, Schema.Struct({ task: GraphKey, ...edgeFields })])).check(
+      Schema.isMaxLength(Limits.dependenciesMax)
+    )
   )
 }).annotate({ identifier: "GraphTask" })
 export type GraphTask = typeof GraphTask.Type
@@ -308,7 +306,9 @@ export const Graph = Schema.Struct({
       dependencies: Schema.Array(GraphKey),
       map: Schema.optionalKey(
         Schema.Struct({
-          total: Schema.NullOr(Schema.Int).annotateKey({ description: "Elements of its list; null until it is known." }),
+          total: Schema.NullOr(Schema.Int).annotateKey({
+            description: "Elements of its list; null until it is known."
+          }),
           counts: Schema.Record(Schema.String, Schema.Int).annotateKey({ description: "Elements by status." })
         })
       ).annotateKey({ description: "Of a map. Its elements are the tasks with its id as `parent_id`." }),

@@ -8,7 +8,15 @@
 import { Context, type Duration, type Effect, type Queue, Schema } from "effect"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
 import type { AgentId, GraphId, GraphKey, Namespace, TaskId, TaskType } from "../../protocol/Ids.ts"
-import type { Dependency, GraphOnFailure, TaskError, TaskPriority, TaskProgress, TaskStatus, WaitingFor } from "../../protocol/Task.ts"
+import type {
+  Dependency,
+  GraphOnFailure,
+  TaskError,
+  TaskPriority,
+  TaskProgress,
+  TaskStatus,
+  WaitingFor
+} from "../../protocol/Task.ts"
 import type { GraphLedger } from "./GraphLedger.ts"
 
 /** Postgres could not be reached, or the outcome of a commit could not be learned in time. */

@@ -21,6 +21,7 @@ import type { AcceptedTask, Task } from "../../protocol/Task.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Graphs } from "../../src/app/Graphs.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { HttpServer, layer as httpServer } from "../../src/http/HttpServer.ts"
@@ -69,6 +70,7 @@ const principal = Principal.of({
 const stubs = Layer.mergeAll(
   Layer.mock(Tasks)({ submit: () => Effect.succeed(accepted), get: () => Effect.succeed(task) }),
   Layer.mock(ApiKeys)({ authenticate: (_: Redacted.Redacted) => Effect.succeed(principal) }),
+  Layer.mock(Graphs)({}),
   Layer.mock(Agents)({}),
   Layer.mock(Artifacts)({}),
   Layer.mock(System)({ readiness: Effect.never })

@@ -8,13 +8,14 @@ import { Schema } from "effect"
 import { Agent, AgentMetrics, CreateAgent, ScaleAgent, UpdateAgent } from "../Agent.ts"
 import { BatchOutcome, EventPage } from "../api/TasksApi.ts"
 import { InternalError, MalformedRequest, RouteNotFound } from "../api/TransportProblem.ts"
-import { AgentRef, TaskId } from "../Ids.ts"
+import { AgentRef, GraphId, TaskId } from "../Ids.ts"
 import * as Limits from "../Limits.ts"
 import { Page } from "../Page.ts"
 import {
   AgentNotFound,
   Conflict,
   Forbidden,
+  GraphNotFound,
   IdempotencyMismatch,
   InvalidInput,
   Overloaded,
@@ -23,8 +24,8 @@ import {
   Unauthenticated,
   Unavailable
 } from "../Problem.ts"
-import { ListAgents, ListTasks } from "../Query.ts"
-import { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask, Task } from "../Task.ts"
+import { ListAgents, ListTasks, PageQuery } from "../Query.ts"
+import { AcceptedGraph, AcceptedTask, Graph, GraphSummary, SubmitGraph, SubmitTask, Task } from "../Task.ts"
 
 /** What every endpoint may answer instead. */
 export const commonProblems = [
@@ -45,6 +46,7 @@ export type ServiceProblem =
   | InstanceType<(typeof commonProblems)[number]>
   | RouteNotFound
   | TaskNotFound
+  | GraphNotFound
   | AgentNotFound
   | Conflict
   | IdempotencyMismatch
@@ -52,6 +54,7 @@ export type ServiceProblem =
 type ProblemClass =
   | (typeof commonProblems)[number]
   | typeof TaskNotFound
+  | typeof GraphNotFound
   | typeof AgentNotFound
   | typeof Conflict
   | typeof IdempotencyMismatch
@@ -59,7 +62,7 @@ type ProblemClass =
 type Decodable = Schema.ConstraintDecoder<unknown>
 
 interface Definition<Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top> {
-  readonly group: "tasks" | "agents"
+  readonly group: "tasks" | "graphs" | "agents"
   readonly verb: string
   readonly summary: string
   readonly request: Request
@@ -83,7 +86,7 @@ type Given<Request extends Schema.Top, Answer extends Schema.Top> = Pick<
   Partial<Pick<Definition<Request, Decodable, Answer>, "problems" | "bytesMax" | "takesKey" | "holds">>
 
 const endpointReading = <Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top>(
-  group: "tasks" | "agents",
+  group: "tasks" | "graphs" | "agents",
   verb: string,
   read: Read,
   given: Given<Request, Answer>
@@ -99,7 +102,7 @@ const endpointReading = <Request extends Schema.Top, Read extends Decodable, Ans
 })
 
 const endpoint = <Request extends Schema.Top & Decodable, Answer extends Schema.Top>(
-  group: "tasks" | "agents",
+  group: "tasks" | "graphs" | "agents",
   verb: string,
   given: Given<Request, Answer>
 ) => endpointReading(group, verb, given.request, given)
@@ -115,7 +118,19 @@ const SubmitBatch = batchOf(Schema.Array(SubmitTask).check(Schema.isBetweenLengt
 /** How long `tasks.wait` waits when the request does not say, in milliseconds. */
 export const waitMillisDefault = 30_000
 
+const waits = {
+  timeout_ms: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.waitMillisMax })).annotate({
+      description: `Longest wait in milliseconds; ${waitMillisDefault} when absent.`
+    })
+  )
+}
+
+const reason = Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax)))
+const tree = Schema.optionalKey(Schema.Boolean.annotate({ description: "All tasks below it too (`parent_id`)." }))
+
 const ofTask = { id: TaskId }
+const ofGraph = { id: GraphId }
 const ofAgent = { agent: AgentRef }
 const submits = { takesKey: true, problems: [IdempotencyMismatch] } as const
 
@@ -153,14 +168,7 @@ export const endpoints = {
   }),
   "tasks.wait": endpoint("tasks", "wait", {
     summary: "The task once it has ended, or as it stands after `timeout_ms`: look at `status`.",
-    request: Schema.Struct({
-      ...ofTask,
-      timeout_ms: Schema.optionalKey(
-        Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.waitMillisMax })).annotate({
-          description: `Longest wait in milliseconds; ${waitMillisDefault} when absent.`
-        })
-      )
-    }).annotate({ identifier: "WaitForTask" }),
+    request: Schema.Struct({ ...ofTask, ...waits, tree }).annotate({ identifier: "WaitForTask" }),
     answer: Task,
     problems: [TaskNotFound],
     holds: true
@@ -179,7 +187,8 @@ export const endpoints = {
     summary: "End a task as `cancelled`, whatever it is doing.",
     request: Schema.Struct({
       ...ofTask,
-      reason: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax)))
+      reason,
+      tree
     }).annotate({ identifier: "CancelTaskById" }),
     answer: Task,
     problems: [TaskNotFound, Conflict]
@@ -189,6 +198,36 @@ export const endpoints = {
     request: Schema.Struct(ofTask).annotate({ identifier: "RetryTask" }),
     answer: AcceptedTask,
     problems: [TaskNotFound, Conflict, IdempotencyMismatch]
+  }),
+  "graphs.get": endpoint("graphs", "get", {
+    summary: "A graph and the state of its tasks.",
+    request: Schema.Struct(ofGraph).annotate({ identifier: "GetGraph" }),
+    answer: Graph,
+    problems: [GraphNotFound]
+  }),
+  "graphs.list": endpoint("graphs", "list", {
+    summary: "Graphs, newest first. An empty request lists the first page.",
+    request: PageQuery.annotate({ identifier: "ListGraphs" }),
+    answer: Page(GraphSummary).annotate({ identifier: "GraphPage" })
+  }),
+  "graphs.wait": endpoint("graphs", "wait", {
+    summary: "The graph once all of it has ended, or as it stands after `timeout_ms`: look at `ended`.",
+    request: Schema.Struct({ ...ofGraph, ...waits }).annotate({ identifier: "WaitForGraph" }),
+    answer: Graph,
+    problems: [GraphNotFound],
+    holds: true
+  }),
+  "graphs.cancel": endpoint("graphs", "cancel", {
+    summary: "Have all of a graph that has not ended end as `cancelled`.",
+    request: Schema.Struct({ ...ofGraph, reason }).annotate({ identifier: "CancelGraph" }),
+    answer: Graph,
+    problems: [GraphNotFound, Conflict]
+  }),
+  "graphs.retry": endpoint("graphs", "retry", {
+    summary: "Run what did not complete of a graph once more, as a graph of its own that links back by `retry_of`.",
+    request: Schema.Struct(ofGraph).annotate({ identifier: "RetryGraph" }),
+    answer: AcceptedGraph,
+    problems: [GraphNotFound, Conflict, IdempotencyMismatch]
   }),
   "agents.create": endpoint("agents", "create", {
     summary: "Define an agent.",

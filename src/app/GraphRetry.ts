@@ -40,7 +40,13 @@ export const graphAgain = (
       const dependencies = (edges.get(task.id) ?? []).map((edge) => dependencyOf(edge, newIds))
       return [
         {
-          ...{ id, key, failsGraph, retryOf: task.id, step: step === undefined ? undefined : stepAgain(step, task.id, newIds) },
+          ...{
+            id,
+            key,
+            failsGraph,
+            retryOf: task.id,
+            step: step === undefined ? undefined : stepAgain(step, task.id, newIds)
+          },
           command: {
             ...command,
             ...(dependencies.length > 0 && { dependencies }),

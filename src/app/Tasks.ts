@@ -38,6 +38,7 @@ import {
   type SubmitTask,
   type Task
 } from "../../protocol/Task.ts"
+import { GraphReader } from "../ledger/GraphReader.ts"
 import { TaskReader } from "../ledger/TaskReader.ts"
 import { authorize } from "./authorize.ts"
 import { EventFeed } from "./EventFeed.ts"
@@ -104,6 +105,7 @@ export class Tasks extends Context.Service<
     Tasks,
     Effect.gen(function* () {
       const reader = yield* TaskReader
+      const graphs = yield* GraphReader
       const watch = yield* TaskWatch
       const scheduler = yield* Scheduler
       const ledger = yield* Ledger
@@ -207,6 +209,9 @@ export class Tasks extends Context.Service<
         const task = (yield* reader.get(namespace, id)) ?? (yield* taskNotFound(id))
         if (!isTerminal(task.status)) return yield* notRetried(task, "has not ended; cancel it first")
         if (task.status === "completed") return yield* notRetried(task, "completed; submit it again to repeat it")
+        if (task.graph_id !== null && (yield* graphs.isMap(namespace, id))) {
+          return yield* notRetried(task, `is a map; retry its graph ${task.graph_id}`)
+        }
         const open = yield* reader.openDependencies(namespace, id)
         const agent = task.agent_id === null ? undefined : yield* agents.byId(task.agent_id)
         const at = DateTime.formatIso(yield* DateTime.now)

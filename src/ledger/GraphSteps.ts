@@ -73,19 +73,26 @@ export const make = (committing: Committing): GraphLedger => {
 
   const decide: GraphLedger["decide"] = (id, decision) =>
     Effect.asVoid(
-      changes("graph_decide", `select * from ${ledger}.step_decide($1::uuid, $2::text, $3::json, $4::text)`, [
-        id,
-        decision._tag === "Run" ? "run" : decision._tag === "Skip" ? "skipped" : "failed",
-        decision._tag === "Run" ? null : JSON.stringify(decision.error),
-        actor
-      ], patience)
+      changes(
+        "graph_decide",
+        `select * from ${ledger}.step_decide($1::uuid, $2::text, $3::json, $4::text)`,
+        [
+          id,
+          decision._tag === "Run" ? "run" : decision._tag === "Skip" ? "skipped" : "failed",
+          decision._tag === "Run" ? null : JSON.stringify(decision.error),
+          actor
+        ],
+        patience
+      )
     )
 
   const expand: GraphLedger["expand"] = (id, { elements, from, total }) => {
     const rows = elements.map((element) => {
       if ("taken" in element) return JSON.stringify(element)
       const { id, index, payload } = element
-      return payload === undefined ? JSON.stringify({ index, id }) : `{"index":${index},"id":"${id}","payload":${payload}}`
+      return payload === undefined
+        ? JSON.stringify({ index, id })
+        : `{"index":${index},"id":"${id}","payload":${payload}}`
     })
     return Effect.asVoid(
       changes(
@@ -98,11 +105,18 @@ export const make = (committing: Committing): GraphLedger => {
   }
 
   const advance: GraphLedger["advance"] = (id) =>
-    Effect.asVoid(changes("graph_advance", `select * from ${ledger}.map_advance($1::uuid, $2::text)`, [id, actor], patience))
+    Effect.asVoid(
+      changes("graph_advance", `select * from ${ledger}.map_advance($1::uuid, $2::text)`, [id, actor], patience)
+    )
 
   const cancelRest: GraphLedger["cancelRest"] = (id, limit) =>
     Effect.map(
-      changes("graph_cancel", `select * from ${ledger}.map_cancel_rest($1::uuid, $2::int, $3::text)`, [id, limit, actor], patience),
+      changes(
+        "graph_cancel",
+        `select * from ${ledger}.map_cancel_rest($1::uuid, $2::int, $3::text)`,
+        [id, limit, actor],
+        patience
+      ),
       interrupted
     )
 

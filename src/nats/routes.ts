@@ -15,6 +15,7 @@ import { RequestTrace } from "../observability/RequestTrace.ts"
 import { agentHandlers } from "./agentHandlers.ts"
 import { EndpointCounter } from "./EndpointStats.ts"
 import type { Exchange } from "./Exchange.ts"
+import { graphHandlers } from "./graphHandlers.ts"
 import type { Call, Handlers } from "./Handlers.ts"
 import { bearerKey, idempotencyKey } from "./RequestHead.ts"
 import { taskHandlers } from "./taskHandlers.ts"
@@ -33,7 +34,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
 }) {
   const keys = yield* ApiKeys
   const context = yield* Effect.context<never>()
-  const handlers: Handlers = { ...(yield* taskHandlers), ...(yield* agentHandlers) }
+  const handlers: Handlers = { ...(yield* taskHandlers), ...(yield* graphHandlers), ...(yield* agentHandlers) }
 
   const routeOf = <Name extends EndpointName>(name: Name): readonly [string, Route] => {
     const { bytesMax, holds, read, takesKey } = endpoints[name]

@@ -45,7 +45,8 @@ const resultOf = Effect.fnUntraced(function* (id: string | undefined) {
 })
 
 const echo = (payload: unknown, over: object = {}) => ({ type: "echo", agent: "worker", payload, ...over })
-const fails = (over: object = {}) => echo({ fail: { times: 99 } }, { configuration: { retry: { max_attempts: 1 } }, ...over })
+const fails = (over: object = {}) =>
+  echo({ fail: { times: 99 } }, { configuration: { retry: { max_attempts: 1 } }, ...over })
 const list = (items: unknown) => echo({ items: { $literal: items } })
 const over = { $result: "list", path: "/echo/items" }
 
@@ -54,11 +55,17 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
     Effect.gen(function* () {
       const { all, graph } = yield* run({
         list: list([{ n: "a" }, { n: "b" }, { n: { $result: "no reference but data" } }, { n: "d" }]),
-        each: echo({ name: { $item: "/n" }, at: { $index: true }, from: { $result: "list", path: "/echo/items/0/n" } }, {
-          map: { over, max_parallel: 2 },
-          dependencies: ["list"]
-        }),
-        last: echo({ third: { $result: "each", path: "/2/data/echo" }, all: { $result: "each" } }, { dependencies: ["each"] })
+        each: echo(
+          { name: { $item: "/n" }, at: { $index: true }, from: { $result: "list", path: "/echo/items/0/n" } },
+          {
+            map: { over, max_parallel: 2 },
+            dependencies: ["list"]
+          }
+        ),
+        last: echo(
+          { third: { $result: "each", path: "/2/data/echo" }, all: { $result: "each" } },
+          { dependencies: ["each"] }
+        )
       })
       expect(Schema.decodeUnknownSync(Graph)(graph, { onExcessProperty: "error" })).toEqual(graph)
       expect(all["each"]).toMatchObject({ status: "completed", map: { total: 4, counts: { completed: 4 } } })
@@ -85,19 +92,28 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
         text: list("text"),
         noList: echo({}, { map: { over: { $result: "text", path: "/echo/items" } }, dependencies: ["text"] }),
         nothing: echo({}, { map: { over: { $result: "text", path: "/echo/other" } }, dependencies: ["text"] }),
-        otherwise: echo({ n: { $item: "" } }, {
-          map: { over: { $result: "text", path: "/echo/other", default: [1, 2] } },
-          dependencies: ["text"]
-        }),
+        otherwise: echo(
+          { n: { $item: "" } },
+          {
+            map: { over: { $result: "text", path: "/echo/other", default: [1, 2] } },
+            dependencies: ["text"]
+          }
+        ),
         three: list([1, 2, 3]),
-        tooLong: echo({}, {
-          map: { over: { $result: "three", path: "/echo/items" }, max_items: 2 },
-          dependencies: ["three"]
-        }),
-        noItem: echo({ x: { $item: "/x" } }, {
-          map: { over: { $result: "three", path: "/echo/items" } },
-          dependencies: ["three"]
-        })
+        tooLong: echo(
+          {},
+          {
+            map: { over: { $result: "three", path: "/echo/items" }, max_items: 2 },
+            dependencies: ["three"]
+          }
+        ),
+        noItem: echo(
+          { x: { $item: "/x" } },
+          {
+            map: { over: { $result: "three", path: "/echo/items" } },
+            dependencies: ["three"]
+          }
+        )
       })
       expect(statuses).toMatchObject({ none: "completed", after: "completed", otherwise: "completed" })
       expect((yield* resultOf(all["after"]?.id)).data).toEqual({ echo: { none: [] } })
@@ -137,40 +153,51 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
       })
       expect((yield* resultOf(all["after"]?.id)).data).toEqual({ echo: { second: "failed" } })
       const { data } = yield* resultOf(all["fail"]?.id)
-      expect(data).toMatchObject([{ status: "completed" }, { status: "failed", error: { code: "failed_on_request" } }, {}, {}, {}])
+      expect(data).toMatchObject([
+        { status: "completed" },
+        { status: "failed", error: { code: "failed_on_request" } },
+        {},
+        {},
+        {}
+      ])
       expect(yield* brokenHistories).toEqual([])
     }).pipe(as(admin))
   )
 
-  it.effect("keeps at most so many elements of a map under way, and hands on results that are too large for its own", () =>
-    Effect.gen(function* () {
-      const { all } = yield* run({
-        list: list(Array.from({ length: 8 }, (_, n) => n)),
-        each: echo({ sleep_ms: 5, result_bytes: 100_000 }, {
-          map: { over, max_parallel: 2 },
-          dependencies: ["list"]
-        }),
-        last: echo({ size: { $result: "each", path: "/7/data" } }, { dependencies: ["each"] })
-      })
-      const each = yield* resultOf(all["each"]?.id)
-      const entries = Schema.decodeUnknownSync(Schema.Array(Schema.Record(Schema.String, Schema.Json)))(each.data)
-      expect(entries.map((entry) => "data" in entry)).toEqual([true, true, ...Array(6).fill(false)])
-      expect(JSON.stringify((yield* resultOf(all["last"]?.id)).data).length).toBeGreaterThan(100_000)
-      const sql = yield* SqlClient.SqlClient
-      const [most] = yield* sql<{ readonly live: number }>`
+  it.effect(
+    "keeps at most so many elements of a map under way, and hands on results that are too large for its own",
+    () =>
+      Effect.gen(function* () {
+        const { all } = yield* run({
+          list: list(Array.from({ length: 8 }, (_, n) => n)),
+          each: echo(
+            { sleep_ms: 5, result_bytes: 100_000 },
+            {
+              map: { over, max_parallel: 2 },
+              dependencies: ["list"]
+            }
+          ),
+          last: echo({ size: { $result: "each", path: "/7/data" } }, { dependencies: ["each"] })
+        })
+        const each = yield* resultOf(all["each"]?.id)
+        const entries = Schema.decodeUnknownSync(Schema.Array(Schema.Record(Schema.String, Schema.Json)))(each.data)
+        expect(entries.map((entry) => "data" in entry)).toEqual([true, true, ...Array(6).fill(false)])
+        expect(JSON.stringify((yield* resultOf(all["last"]?.id)).data).length).toBeGreaterThan(100_000)
+        const sql = yield* SqlClient.SqlClient
+        const [most] = yield* sql<{ readonly live: number }>`
         select max(live)::int as live from (
           select sum(case when e.type in ('TaskCompleted') then -1 else 1 end) over (order by e.at, e.type) as live
           from events e join tasks t on t.id = e.aggregate
           where t.parent_id = ${all["each"]?.id ?? ""} and e.type in ('TaskQueued', 'TaskCompleted')
         ) l
       `
-      expect(most?.live).toBeLessThanOrEqual(2)
-      const order = yield* sql<{ readonly name: string }>`
+        expect(most?.live).toBeLessThanOrEqual(2)
+        const order = yield* sql<{ readonly name: string }>`
         select t.name from events e join tasks t on t.id = e.aggregate
         where t.parent_id = ${all["each"]?.id ?? ""} and e.type = 'TaskQueued' order by e.at, t.id
       `
-      expect(order.map(({ name }) => name)).toEqual(Array.from({ length: 8 }, (_, n) => `each[${n}]`))
-    }).pipe(as(admin))
+        expect(order.map(({ name }) => name)).toEqual(Array.from({ length: 8 }, (_, n) => `each[${n}]`))
+      }).pipe(as(admin))
   )
 
   it.effect("runs a task when its condition holds, skips it when not, and skips or runs what depends on it", () =>
@@ -178,16 +205,29 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
       const { all, statuses } = yield* run({
         check: echo({ ok: true, n: 3 }),
         yes: echo({}, { when: { $result: "check", path: "/echo/ok", equals: true }, dependencies: ["check"] }),
-        no: echo({}, {
-          when: { all: [{ $result: "check", path: "/echo/n", greater: 3 }, { not: { any: [] } }] },
-          dependencies: ["check"]
-        }),
+        no: echo(
+          {},
+          {
+            when: { all: [{ $result: "check", path: "/echo/n", greater: 3 }, { not: { any: [] } }] },
+            dependencies: ["check"]
+          }
+        ),
         skipsToo: echo({}, { dependencies: ["no"] }),
-        join: echo({ no: { $result: "no", path: "/echo", default: "skipped" }, yes: { $result: "yes", path: "/echo" } }, {
-          dependencies: ["yes", { task: "no", if_skipped: "run" }]
-        }),
+        join: echo(
+          { no: { $result: "no", path: "/echo", default: "skipped" }, yes: { $result: "yes", path: "/echo" } },
+          {
+            dependencies: ["yes", { task: "no", if_skipped: "run" }]
+          }
+        ),
         ended: echo({}, { dependencies: [{ task: "skipsToo", on: "ended" }] }),
-        none: echo({}, { when: { $result: "check", path: "/echo/n", in: [1, 2] }, map: { over: { $result: "check" } }, dependencies: ["check"] })
+        none: echo(
+          {},
+          {
+            when: { $result: "check", path: "/echo/n", in: [1, 2] },
+            map: { over: { $result: "check" } },
+            dependencies: ["check"]
+          }
+        )
       })
       expect(statuses).toEqual({
         check: "completed",
@@ -216,7 +256,11 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
       expect(fast.statuses).toEqual({ slow: "cancelled", waits: "cancelled", bad: "failed", child: "failed" })
       expect(fast.all["slow"]?.error).toMatchObject({ code: "graph_failed" })
       const tolerant = yield* run(
-        { bad: fails(), cleanUp: echo({}, { dependencies: [{ task: "bad", on: "ended" }] }), other: echo({ sleep_ms: 50 }) },
+        {
+          bad: fails(),
+          cleanUp: echo({}, { dependencies: [{ task: "bad", on: "ended" }] }),
+          other: echo({ sleep_ms: 50 })
+        },
         { on_failure: "fail_fast" }
       )
       expect(tolerant.statuses).toEqual({ bad: "failed", cleanUp: "completed", other: "completed" })
@@ -242,7 +286,9 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
         until: (graph) => graph.tasks.some(({ map }) => map?.total === 5),
         schedule: Schedule.spaced("10 millis")
       })
-      expect(yield* Effect.flip(graphs.cancel(accepted.id, "x").pipe(as(stranger)))).toMatchObject({ _tag: "GraphNotFound" })
+      expect(yield* Effect.flip(graphs.cancel(accepted.id, "x").pipe(as(stranger)))).toMatchObject({
+        _tag: "GraphNotFound"
+      })
       yield* graphs.cancel(accepted.id, "enough")
       const { all, statuses } = yield* ended(accepted.id)
       expect(statuses).toEqual({ list: "completed", each: "cancelled", last: "cancelled" })
@@ -278,19 +324,25 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
   it.effect("is retried: what completed stands, the rest runs again, elements of maps included", () =>
     Effect.gen(function* () {
       const graphs = yield* Graphs
-      const each = echo({ fail: { $item: "/fail" }, at: { $index: true } }, {
-        configuration: { retry: { max_attempts: 1 } },
-        map: { over },
-        dependencies: ["list"]
-      })
+      const each = echo(
+        { fail: { $item: "/fail" }, at: { $index: true } },
+        {
+          configuration: { retry: { max_attempts: 1 } },
+          map: { over },
+          dependencies: ["list"]
+        }
+      )
       const first = yield* run({
         list: list([{ fail: false }, { fail: true }, { fail: false }]),
         good: echo({ n: 1 }),
         each,
-        last: echo({ good: { $result: "good", path: "/echo/n" }, each: { $result: "each" } }, {
-          when: { $result: "good", path: "/echo/n", equals: 1 },
-          dependencies: ["good", { task: "each", on: "ended" }, "alsoBad"]
-        }),
+        last: echo(
+          { good: { $result: "good", path: "/echo/n" }, each: { $result: "each" } },
+          {
+            when: { $result: "good", path: "/echo/n", equals: 1 },
+            dependencies: ["good", { task: "each", on: "ended" }, "alsoBad"]
+          }
+        ),
         alsoBad: fails()
       })
       expect(first.statuses).toMatchObject({ each: "failed", last: "failed", alsoBad: "failed", good: "completed" })
@@ -312,7 +364,9 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
       expect(third.all["good"]?.id).toBe(first.all["good"]?.id)
       const whole = yield* run({ a: echo({}) })
       expect(yield* Effect.flip(graphs.retry(whole.graph.id))).toMatchObject({ _tag: "Conflict" })
-      expect(yield* Effect.flip(graphs.retry(first.graph.id).pipe(as(stranger)))).toMatchObject({ _tag: "GraphNotFound" })
+      expect(yield* Effect.flip(graphs.retry(first.graph.id).pipe(as(stranger)))).toMatchObject({
+        _tag: "GraphNotFound"
+      })
       expect(yield* brokenHistories).toEqual([])
     }).pipe(as(admin))
   )
@@ -322,7 +376,9 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
       const graphs = yield* Graphs
       const newest = yield* run({ a: echo({}), b: fails() }, { name: "newest" })
       const [page] = yield* Effect.all([graphs.list({ limit: 2 })])
-      expect(Schema.decodeUnknownSync(Schema.Array(GraphSummary))(page?.data, { onExcessProperty: "error" })).toEqual(page?.data)
+      expect(Schema.decodeUnknownSync(Schema.Array(GraphSummary))(page?.data, { onExcessProperty: "error" })).toEqual(
+        page?.data
+      )
       expect(page?.data[0]).toMatchObject({ id: newest.graph.id, name: "newest", counts: { completed: 1, failed: 1 } })
       const next = yield* graphs.list({ limit: 500, cursor: page?.next_cursor ?? "" })
       expect(next.data.every(({ id }) => id < (page?.data[1]?.id ?? ""))).toBe(true)
@@ -349,7 +405,11 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
           f: echo({}, { when: { any: Array(101).fill({ $result: "a", exists: true }) }, dependencies: ["a"] })
         })
       ).toEqual(["tasks.b.map.over", "tasks.c.payload", "tasks.d.when", "tasks.e.when", "tasks.f.when"])
-      for (const when of [{ $result: "a" }, { $result: "a", equals: 1, less: 2 }, { $result: "a", path: "x", exists: true }]) {
+      for (const when of [
+        { $result: "a" },
+        { $result: "a", equals: 1, less: 2 },
+        { $result: "a", path: "x", exists: true }
+      ]) {
         expect(() => submitGraph({ tasks: { a: {}, b: { when, dependencies: ["a"] } } })).toThrow()
       }
     }).pipe(as(admin))

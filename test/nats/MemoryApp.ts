@@ -17,6 +17,7 @@ import { type AcceptedTask, SubmitTask, type Task } from "../../protocol/Task.ts
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
+import * as MemoryGraphs from "../support/MemoryGraphs.ts"
 
 export const keys = { default: "dma_default", other: "dma_other", down: "dma_down" }
 
@@ -271,4 +272,4 @@ const agents = Layer.sync(Agents, () => {
   })
 })
 
-export const memoryApp = Layer.mergeAll(apiKeys, taskLayers, agents)
+export const memoryApp = MemoryGraphs.layer.pipe(Layer.provideMerge(Layer.mergeAll(apiKeys, taskLayers, agents)))

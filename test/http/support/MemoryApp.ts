@@ -32,6 +32,7 @@ import * as OpenStreams from "../../../src/app/OpenStreams.ts"
 import { System } from "../../../src/app/System.ts"
 import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
+import * as MemoryGraphs from "../../support/MemoryGraphs.ts"
 
 /** A key of each role, and one that Postgres cannot be asked about. */
 export const keys = {
@@ -411,4 +412,4 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(Agents, agents(state)),
     Layer.succeed(Artifacts, artifacts(state)),
     Layer.succeed(System, system(state))
-  )
+  ).pipe((cases) => MemoryGraphs.layer.pipe(Layer.provideMerge(cases)))
