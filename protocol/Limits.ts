@@ -29,8 +29,6 @@ export const mapElementsMax = 10_000
 export const conditionTermsMax = 100
 /** Longest JSON Pointer of a condition or a map, in characters. */
 export const pointerCharactersMax = 1_000
-/** Most descendants that a task may have for it to be cancelled or awaited as a tree. */
-export const treeTasksMax = 10_000
 /** Most dependencies of one task. */
 export const dependenciesMax = 1_000
 /** Most attempts that a retry policy may allow. */

@@ -12,12 +12,13 @@ import { type Permission, type Principal, permissions, type Role, rolePermission
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Graphs } from "../../src/app/Graphs.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { admin, as, principal } from "./as.ts"
 import { layer as cases, echoAgent, submitGraph, submitTask } from "./Cases.ts"
 
-type Services = Tasks | Agents | ApiKeys | Artifacts | System | UuidV7
+type Services = Tasks | Graphs | Agents | ApiKeys | Artifacts | System | UuidV7
 type Attempt = Effect.Effect<unknown, { readonly _tag: string }, Principal | Services>
 
 /** Ids of one namespace's things. */
@@ -25,6 +26,7 @@ interface Things {
   readonly task: TaskId
   readonly ended: TaskId
   readonly graph: GraphId
+  readonly endedGraph: GraphId
   readonly agent: string
   readonly key: ApiKeyId
   readonly artifact: ArtifactId
@@ -76,6 +78,34 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
       attempt: ({ task }) => Tasks.use((s) => s.cancel(task, undefined))
     },
     retry: { needs: ["task:retry"], missing: "TaskNotFound", attempt: ({ ended }) => Tasks.use((s) => s.retry(ended)) }
+  },
+  Graphs: {
+    list: { needs: ["task:read"], attempt: () => Graphs.use((s) => s.list({})) },
+    wait: {
+      needs: ["task:read"],
+      missing: "GraphNotFound",
+      attempt: ({ graph }) => Graphs.use((s) => s.wait(graph, Duration.zero))
+    },
+    cancel: {
+      needs: ["task:cancel"],
+      missing: "GraphNotFound",
+      attempt: ({ graph }) => Graphs.use((s) => s.cancel(graph, undefined))
+    },
+    retry: {
+      needs: ["task:retry"],
+      missing: "GraphNotFound",
+      attempt: ({ endedGraph }) => Graphs.use((s) => s.retry(endedGraph))
+    },
+    waitTree: {
+      needs: ["task:read"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Graphs.use((s) => s.waitTree(task, Duration.zero))
+    },
+    cancelTree: {
+      needs: ["task:cancel"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Graphs.use((s) => s.cancelTree(task, undefined))
+    }
   },
   Agents: {
     create: {
@@ -170,6 +200,8 @@ const makeThings = Effect.gen(function* () {
   const graph = yield* tasks.submitGraph(submitGraph({ tasks: { a: { agent: name } } }))
   const ended = yield* tasks.submit(submitTask({ agent: name }))
   yield* tasks.cancel(ended.id, undefined)
+  const endedGraph = yield* tasks.submitGraph(submitGraph({ tasks: { a: { agent: name } } }))
+  yield* tasks.cancel(TaskId.make(endedGraph.tasks["a" as never] ?? ""), undefined)
   const keys = yield* ApiKeys
   const key = yield* keys.create({ name: "k", role: "viewer" })
   const artifacts = yield* Artifacts
@@ -182,6 +214,7 @@ const makeThings = Effect.gen(function* () {
     task: TaskId.make(graph.tasks["a" as never] ?? ""),
     ended: ended.id,
     graph: graph.id,
+    endedGraph: endedGraph.id,
     agent,
     key: key.id,
     artifact: artifact.id
@@ -196,6 +229,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
     Effect.gen(function* () {
       const services = {
         Tasks: yield* Tasks,
+        Graphs: yield* Graphs,
         Agents: yield* Agents,
         ApiKeys: yield* ApiKeys,
         Artifacts: yield* Artifacts,
@@ -254,6 +288,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         task: TaskId.make(ids.next()),
         ended: TaskId.make(ids.next()),
         graph: GraphId.make(ids.next()),
+        endedGraph: GraphId.make(ids.next()),
         agent: ids.next(),
         key: ApiKeyId.make("aaaaaaaaaaaaaaaa"),
         artifact: ArtifactId.make(ids.next())
@@ -281,6 +316,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
       const tasks = yield* Tasks
       const agents = yield* Agents
       const keys = yield* ApiKeys
+      const graphs = yield* Graphs
       const system = yield* System
       const lists: ReadonlyArray<Effect.Effect<Page<unknown>, { readonly _tag: string }, Principal>> = [
         tasks.list({}),
@@ -288,7 +324,8 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         tasks.list({ agent: things.agent }),
         tasks.list({ parent: things.task }),
         agents.list({}),
-        keys.list({})
+        keys.list({}),
+        graphs.list({})
       ]
       for (const list of lists) expect((yield* list.pipe(as(who))).data).toEqual([])
       expect(yield* system.status.pipe(as(who))).toMatchObject({

@@ -410,7 +410,9 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
         { $result: "a", equals: 1, less: 2 },
         { $result: "a", path: "x", exists: true }
       ]) {
-        expect(() => submitGraph({ tasks: { a: {}, b: { when, dependencies: ["a"] } } })).toThrow()
+        expect(() => submitGraph({ tasks: { a: {}, b: { when, dependencies: ["a"] } } })).toThrow(
+          /exactly one|JSON Pointer|Expected/
+        )
       }
     }).pipe(as(admin))
   )
