@@ -9,7 +9,7 @@ import { Graphs } from "../../src/app/Graphs.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { brokenHistories } from "../ledger/LedgerHarness.ts"
 import { admin, as, stranger } from "./as.ts"
-import { running as cases, echoAgent, submitGraph } from "./Cases.ts"
+import { running as cases, echoAgent, submitGraph, submitTask } from "./Cases.ts"
 
 const patient = Duration.seconds(8)
 
@@ -43,6 +43,10 @@ const resultOf = Effect.fnUntraced(function* (id: string | undefined) {
   const task = yield* (yield* Tasks).get(TaskId.make(id ?? ""))
   return { data: task.result?.data, error: task.result?.error, task }
 })
+
+/** Elements of a map that are there already. */
+const madeOf = (map: Graph["tasks"][number]["map"]) =>
+  Object.values(map?.counts ?? {}).reduce((sum, count) => sum + count, 0)
 
 const echo = (payload: unknown, over: object = {}) => ({ type: "echo", agent: "worker", payload, ...over })
 const fails = (over: object = {}) =>
@@ -283,7 +287,7 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
       )
       yield* tasks.wait(TaskId.make(accepted.tasks["list"] ?? ""), patient)
       yield* Effect.repeat(tasks.graph(accepted.id), {
-        until: (graph) => graph.tasks.some(({ map }) => map?.total === 5),
+        until: (graph) => graph.tasks.some(({ map }) => madeOf(map) === 5),
         schedule: Schedule.spaced("10 millis")
       })
       expect(yield* Effect.flip(graphs.cancel(accepted.id, "x").pipe(as(stranger)))).toMatchObject({
@@ -312,7 +316,7 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
       )
       const map = TaskId.make(accepted.tasks["each"] ?? "")
       yield* Effect.repeat(tasks.graph(accepted.id), {
-        until: (graph) => graph.tasks.some(({ map }) => map?.counts["pending"] === undefined && map?.total === 7),
+        until: (graph) => graph.tasks.some(({ map }) => madeOf(map) === 7),
         schedule: Schedule.spaced("10 millis")
       })
       yield* tasks.cancel(map, undefined)
@@ -414,6 +418,34 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a graph", 
           /exactly one|JSON Pointer|Expected/
         )
       }
+    }).pipe(as(admin))
+  )
+})
+
+layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a task with others below it", (it) => {
+  const below = Effect.fnUntraced(function* (parent: TaskId, payload: object) {
+    const accepted = yield* (yield* Tasks).submit(submitTask({ agent: "worker", payload, parent_id: parent }))
+    return accepted.id
+  })
+
+  it.effect("is awaited and cancelled with all of them, the cancelled ones recorded as such", () =>
+    Effect.gen(function* () {
+      const tasks = yield* Tasks
+      const graphs = yield* Graphs
+      const top = (yield* tasks.submit(submitTask({ agent: "worker", payload: {} }))).id
+      const child = yield* below(top, {})
+      const grandchild = yield* below(child, { hang: true })
+      expect(yield* graphs.waitTree(top, Duration.millis(50))).toMatchObject({ id: top, status: "completed" })
+      expect((yield* tasks.get(grandchild)).completed_at).toBeNull()
+      yield* graphs.cancelTree(top, "enough")
+      expect(yield* tasks.get(grandchild)).toMatchObject({ status: "cancelled" })
+      expect(yield* Effect.flip(graphs.cancelTree(top, undefined))).toMatchObject({ _tag: "Conflict" })
+      const again = yield* below(child, { sleep_ms: 50 })
+      expect(yield* graphs.waitTree(top, patient)).toMatchObject({ id: top })
+      expect(yield* tasks.get(again)).toMatchObject({ status: "completed" })
+      expect(yield* Effect.flip(graphs.cancelTree(top, undefined).pipe(as(stranger)))).toMatchObject({
+        _tag: "TaskNotFound"
+      })
     }).pipe(as(admin))
   )
 })
