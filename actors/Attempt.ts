@@ -7,9 +7,11 @@ import type { TaskOrder } from "../protocol/Dispatch.ts"
 import { storable, storableJson } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import { BehaviourFailure, type RunAttempt } from "./Behaviour.ts"
+import * as Children from "./Children.ts"
 import { pointed } from "./Pointer.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import * as Routing from "./Routing.ts"
+import { Scheduler } from "./Scheduler.ts"
 import type { AttemptEnd } from "./TaskLifecycle.ts"
 
 /** Longest text of an error that is kept, in characters. */
@@ -35,7 +37,7 @@ export const run = (input: {
   const timeoutMillis = Math.max(0, Math.min(configured, untilDeadline))
   const timeout = Duration.millis(timeoutMillis)
   const timedOut: AttemptEnd = { _tag: "TimedOut", afterMillis: timeoutMillis, deadline: untilDeadline <= configured }
-  const work = Effect.flatMap(resolved(order, input.payload ?? order.payload ?? null), (payload) =>
+  const runOn = (scheduler: Scheduler["Service"]) => (payload: Schema.Json) =>
     Effect.scoped(
       input.behaviour({
         taskId: order.id,
@@ -47,9 +49,12 @@ export const run = (input: {
         payload,
         idempotencyKey: order.id,
         timeout,
-        progress: input.progress
+        progress: input.progress,
+        submit: Children.submitter(scheduler, order)
       })
     )
+  const work = Scheduler.use((scheduler) =>
+    Effect.flatMap(resolved(order, input.payload ?? order.payload ?? null), runOn(scheduler))
   ).pipe(Effect.map(returned))
   const abandon = (fiber: Fiber.Fiber<unknown, unknown>) =>
     Effect.timeoutOrElse(Fiber.interrupt(fiber), {

@@ -9,7 +9,7 @@
 import { Context, type Duration, type Effect, type FileSystem, type Path, Schema, type Scope } from "effect"
 import type { Capability } from "../protocol/Agent.ts"
 import type { GraphId, Namespace, TaskId, TaskType } from "../protocol/Ids.ts"
-import type { TaskProgress } from "../protocol/Task.ts"
+import type { SubmitTask, TaskProgress } from "../protocol/Task.ts"
 import type { ArtifactStore } from "./ports/ArtifactStore.ts"
 
 /** An expected failure of one attempt. Anything else that escapes a behaviour counts as a crash. */
@@ -46,7 +46,19 @@ export interface Attempt {
   readonly timeout: Duration.Duration
   /** Reports progress. Never fails; reports that come faster than they can be recorded replace each other. */
   readonly progress: (progress: TaskProgress) => Effect.Effect<void>
+  /**
+   * Submits tasks that belong to this one (`parent_id`), all or none, in its namespace. `step` names the place in the work
+   * from which it does: every attempt that submits at the same step gets the same tasks, for as long as idempotency keys are
+   * remembered. Fails, not to be retried, when one is refused, or when the step submitted other tasks before.
+   */
+  readonly submit: (
+    step: string,
+    commands: ReadonlyArray<ChildTask>
+  ) => Effect.Effect<ReadonlyArray<TaskId>, BehaviourFailure>
 }
+
+/** A task that another one submits while it runs. */
+export type ChildTask = Omit<SubmitTask, "parent_id" | "idempotency_key">
 
 /** What every behaviour may use. Network and database drivers are its own business. */
 export type BehaviourServices = ArtifactStore | FileSystem.FileSystem | Path.Path

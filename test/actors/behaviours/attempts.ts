@@ -24,6 +24,7 @@ export const attemptOf = (behaviour: Behaviour, payload: Schema.Json, given: Par
   idempotencyKey: taskId,
   timeout: Duration.minutes(1),
   progress: () => Effect.void,
+  submit: () => Effect.die(new Error("this behaviour is not to submit tasks")),
   ...given
 })
 
