@@ -21,6 +21,7 @@ import { type Permission, type Principal, permissions, type Role, rolePermission
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Graphs } from "../../src/app/Graphs.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { System } from "../../src/app/System.ts"
@@ -33,6 +34,7 @@ type Services =
   | Tasks
   | TaskControl
   | Retention
+  | Graphs
   | Agents
   | ApiKeys
   | Artifacts
@@ -47,6 +49,7 @@ interface Things {
   readonly task: TaskId
   readonly ended: TaskId
   readonly graph: GraphId
+  readonly endedGraph: GraphId
   readonly agent: string
   readonly key: ApiKeyId
   readonly artifact: ArtifactId
@@ -109,6 +112,34 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
       attempt: ({ task }) => Tasks.use((s) => s.cancel(task, undefined))
     },
     retry: { needs: ["task:retry"], missing: "TaskNotFound", attempt: ({ ended }) => Tasks.use((s) => s.retry(ended)) }
+  },
+  Graphs: {
+    list: { needs: ["task:read"], attempt: () => Graphs.use((s) => s.list({})) },
+    wait: {
+      needs: ["task:read"],
+      missing: "GraphNotFound",
+      attempt: ({ graph }) => Graphs.use((s) => s.wait(graph, Duration.zero))
+    },
+    cancel: {
+      needs: ["task:cancel"],
+      missing: "GraphNotFound",
+      attempt: ({ graph }) => Graphs.use((s) => s.cancel(graph, undefined))
+    },
+    retry: {
+      needs: ["task:retry"],
+      missing: "GraphNotFound",
+      attempt: ({ endedGraph }) => Graphs.use((s) => s.retry(endedGraph))
+    },
+    waitTree: {
+      needs: ["task:read"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Graphs.use((s) => s.waitTree(task, Duration.zero))
+    },
+    cancelTree: {
+      needs: ["task:cancel"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Graphs.use((s) => s.cancelTree(task, undefined))
+    }
   },
   Agents: {
     create: {
@@ -314,6 +345,8 @@ const makeThings = Effect.gen(function* () {
   const graph = yield* tasks.submitGraph(submitGraph({ tasks: { a: { agent: name } } }))
   const ended = yield* tasks.submit(submitTask({ agent: name }))
   yield* tasks.cancel(ended.id, undefined)
+  const endedGraph = yield* tasks.submitGraph(submitGraph({ tasks: { a: { agent: name } } }))
+  yield* tasks.cancel(TaskId.make(endedGraph.tasks["a" as never] ?? ""), undefined)
   const keys = yield* ApiKeys
   const key = yield* keys.create({ name: "k", role: "viewer" })
   const artifacts = yield* Artifacts
@@ -335,6 +368,7 @@ const makeThings = Effect.gen(function* () {
     task: TaskId.make(graph.tasks["a" as never] ?? ""),
     ended: ended.id,
     graph: graph.id,
+    endedGraph: endedGraph.id,
     agent,
     key: key.id,
     artifact: artifact.id,
@@ -352,6 +386,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         Tasks: yield* Tasks,
         TaskControl: yield* TaskControl,
         Retention: yield* Retention,
+        Graphs: yield* Graphs,
         Agents: yield* Agents,
         ApiKeys: yield* ApiKeys,
         Artifacts: yield* Artifacts,
@@ -411,6 +446,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         task: TaskId.make(ids.next()),
         ended: TaskId.make(ids.next()),
         graph: GraphId.make(ids.next()),
+        endedGraph: GraphId.make(ids.next()),
         agent: ids.next(),
         key: ApiKeyId.make("aaaaaaaaaaaaaaaa"),
         artifact: ArtifactId.make(ids.next()),
@@ -441,6 +477,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
       const tasks = yield* Tasks
       const agents = yield* Agents
       const keys = yield* ApiKeys
+      const graphs = yield* Graphs
       const system = yield* System
       const lists: ReadonlyArray<Effect.Effect<Page<unknown>, { readonly _tag: string }, Principal>> = [
         tasks.list({}),
@@ -449,7 +486,8 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         tasks.list({ parent: things.task }),
         agents.list({}),
         keys.list({}),
-        (yield* Schedules).list({})
+        (yield* Schedules).list({}),
+        graphs.list({})
       ]
       for (const list of lists) expect((yield* list.pipe(as(who))).data).toEqual([])
       expect(yield* system.status.pipe(as(who))).toMatchObject({

@@ -13,6 +13,7 @@ const documents = [
   "docs/http-api.md",
   "docs/signals.md",
   "docs/streams.md",
+  "docs/graphs.md",
   "docs/agents.md",
   "docs/schedules.md",
   "docs/retries.md",
