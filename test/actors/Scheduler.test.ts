@@ -5,8 +5,10 @@ import { SqlClient } from "effect/sql"
 import { SchedulerLimits } from "../../actors/AcceptQueue.ts"
 import { AgentDirectory } from "../../actors/AgentDirectory.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
+import { LargeDataLimits } from "../../actors/LargeData.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import { AgentId, NodeName, TaskId } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
 import type { GraphTask, SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
@@ -18,8 +20,9 @@ const node = (agentId: AgentId): GraphTask => ({ agent: agentId })
 
 const times = (count: number) => Array.from({ length: count }, (_, index) => index)
 
-/** A node that accepts and runs nothing. */
+/** A node that accepts, nothing above what fits into a task's row, and runs nothing. */
 const accepting = Scheduler.layer.pipe(
+  Layer.provide(Layer.succeed(LargeDataLimits, { bytesMax: Limits.payloadBytesMax })),
   Layer.provideMerge(Dispatcher.layer),
   Layer.provideMerge(AgentDirectory.layer),
   Layer.provideMerge(AgentStorePostgres.layer),
