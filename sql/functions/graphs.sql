@@ -323,3 +323,11 @@ begin
     update graphs set ending = null where id = p_id;
   end if;
 end $$;
+
+-- Steps and graphs that are due, whoever made them so. Without sequential scans: both are looked for every second.
+create function ledger.graphs_due(p_limit int) returns table (step uuid, graph uuid)
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+begin
+  return query (select s.task_id, null::uuid from graph_steps s where s.due limit p_limit)
+    union all (select null::uuid, g.id from graphs g where g.ending is not null limit p_limit);
+end $$;

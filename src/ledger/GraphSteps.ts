@@ -20,8 +20,7 @@ export const make = (committing: Committing): GraphLedger => {
     Effect.map(
       rowsOf<{ readonly step: TaskId | null; readonly graph: GraphId | null }>(
         "graphs_due",
-        `(select task_id as step, null::uuid as graph from graph_steps where due limit $1::int)
-         union all (select null, id from graphs where ending is not null limit $1::int)`,
+        `select * from ${ledger}.graphs_due($1::int)`,
         [limit]
       ),
       (rows) =>
