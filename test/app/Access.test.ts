@@ -6,18 +6,19 @@ import { describe, expect, layer } from "@effect/vitest"
 import { Duration, Effect, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { UuidV7 } from "../../actors/UuidV7.ts"
-import { ApiKeyId, ArtifactId, GraphId, TaskId, type TaskType } from "../../protocol/Ids.ts"
+import { ApiKeyId, ArtifactId, GraphId, LimitName, TaskId, type TaskType } from "../../protocol/Ids.ts"
 import type { Page } from "../../protocol/Page.ts"
 import { type Permission, type Principal, permissions, type Role, rolePermissions } from "../../protocol/Permission.ts"
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { LimitRules } from "../../src/app/LimitRules.ts"
 import { System } from "../../src/app/System.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import { admin, as, principal } from "./as.ts"
 import { layer as cases, echoAgent, submitGraph, submitTask } from "./Cases.ts"
 
-type Services = Tasks | Agents | ApiKeys | Artifacts | System | UuidV7
+type Services = Tasks | Agents | ApiKeys | Artifacts | LimitRules | System | UuidV7
 type Attempt = Effect.Effect<unknown, { readonly _tag: string }, Principal | Services>
 
 /** Ids of one namespace's things. */
@@ -28,6 +29,7 @@ interface Things {
   readonly agent: string
   readonly key: ApiKeyId
   readonly artifact: ArtifactId
+  readonly limit: string
 }
 
 interface Method {
@@ -133,6 +135,36 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
     list: { needs: ["key:read"], attempt: () => ApiKeys.use((s) => s.list({})) },
     revoke: { needs: ["key:revoke"], missing: "KeyNotFound", attempt: ({ key }) => ApiKeys.use((s) => s.revoke(key)) }
   },
+  LimitRules: {
+    create: {
+      needs: ["limit:create"],
+      attempt: () =>
+        Effect.flatMap(freshName, (name) =>
+          LimitRules.use((s) => s.create({ name: LimitName.make(name), concurrency: 1 }))
+        )
+    },
+    get: {
+      needs: ["limit:read"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.get(limit))
+    },
+    list: { needs: ["limit:read"], attempt: () => LimitRules.use((s) => s.list({})) },
+    update: {
+      needs: ["limit:update"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.update(limit, { concurrency: 3 }, undefined))
+    },
+    usage: {
+      needs: ["limit:read"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.usage(limit, undefined))
+    },
+    remove: {
+      needs: ["limit:delete"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.remove(limit))
+    }
+  },
   Artifacts: {
     upload: {
       needs: ["artifact:create"],
@@ -172,6 +204,8 @@ const makeThings = Effect.gen(function* () {
   yield* tasks.cancel(ended.id, undefined)
   const keys = yield* ApiKeys
   const key = yield* keys.create({ name: "k", role: "viewer" })
+  const limits = yield* LimitRules
+  const limit = yield* limits.create({ name: LimitName.make(name), key: "labels.none", concurrency: 1 })
   const artifacts = yield* Artifacts
   const artifact = yield* artifacts.upload({
     name: "a",
@@ -184,7 +218,8 @@ const makeThings = Effect.gen(function* () {
     graph: graph.id,
     agent,
     key: key.id,
-    artifact: artifact.id
+    artifact: artifact.id,
+    limit: limit.id
   } satisfies Things
 })
 
@@ -199,6 +234,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         Agents: yield* Agents,
         ApiKeys: yield* ApiKeys,
         Artifacts: yield* Artifacts,
+        LimitRules: yield* LimitRules,
         System: yield* System
       }
       const all = Object.entries(services).flatMap(([name, service]) =>

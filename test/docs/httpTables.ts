@@ -65,6 +65,7 @@ const remedies: Readonly<Record<string, string>> = {
   "task-not-found": "The id is wrong, or belongs to another namespace.",
   "graph-not-found": "The id is wrong, or belongs to another namespace.",
   "agent-not-found": "The name or id is wrong, or the agent has terminated, or it belongs to another namespace.",
+  "limit-not-found": "The name or id is wrong, or belongs to another namespace.",
   "artifact-not-found": "The id is wrong, or belongs to another namespace.",
   "key-not-found": "The id is wrong, or belongs to another namespace.",
   "method-not-allowed": "`allow` and the header `Allow` say what is.",
