@@ -10,6 +10,7 @@ import {
   ApiKeyId,
   ArtifactId,
   GraphId,
+  LimitName,
   OperationId,
   ScheduleId,
   ScheduleName,
@@ -22,6 +23,7 @@ import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
+import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { System } from "../../src/app/System.ts"
@@ -39,6 +41,7 @@ type Services =
   | ApiKeys
   | Artifacts
   | Schedules
+  | LimitRules
   | System
   | UuidV7
   | SqlClient.SqlClient
@@ -56,6 +59,7 @@ interface Things {
   readonly schedule: ScheduleId
   readonly dead: TaskId
   readonly operation: OperationId
+  readonly limit: string
 }
 
 interface Method {
@@ -196,6 +200,36 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
     },
     list: { needs: ["key:read"], attempt: () => ApiKeys.use((s) => s.list({})) },
     revoke: { needs: ["key:revoke"], missing: "KeyNotFound", attempt: ({ key }) => ApiKeys.use((s) => s.revoke(key)) }
+  },
+  LimitRules: {
+    create: {
+      needs: ["limit:create"],
+      attempt: () =>
+        Effect.flatMap(freshName, (name) =>
+          LimitRules.use((s) => s.create({ name: LimitName.make(name), key: "labels.none", concurrency: 1 }))
+        )
+    },
+    get: {
+      needs: ["limit:read"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.get(limit))
+    },
+    list: { needs: ["limit:read"], attempt: () => LimitRules.use((s) => s.list({})) },
+    update: {
+      needs: ["limit:update"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.update(limit, { concurrency: 3 }, undefined))
+    },
+    usage: {
+      needs: ["limit:read"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.usage(limit, undefined))
+    },
+    remove: {
+      needs: ["limit:delete"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.remove(limit))
+    }
   },
   Artifacts: {
     upload: {
@@ -349,6 +383,8 @@ const makeThings = Effect.gen(function* () {
   yield* tasks.cancel(TaskId.make(endedGraph.tasks["a" as never] ?? ""), undefined)
   const keys = yield* ApiKeys
   const key = yield* keys.create({ name: "k", role: "viewer" })
+  const limits = yield* LimitRules
+  const limit = yield* limits.create({ name: LimitName.make(name), key: "labels.none", concurrency: 1 })
   const artifacts = yield* Artifacts
   const artifact = yield* artifacts.upload({
     name: "a",
@@ -357,6 +393,8 @@ const makeThings = Effect.gen(function* () {
   })
   const schedule = yield* yearly
   const sql = yield* SqlClient.SqlClient
+  // A namespace has at most so many.
+  yield* sql`delete from limits where name <> ${name}`
   const dead = yield* tasks.submit(submitTask({ agent: name }))
   yield* sql`update tasks set status = 'failed', completed_at = now() where id = ${dead.id}`
   const control = yield* TaskControl
@@ -372,7 +410,8 @@ const makeThings = Effect.gen(function* () {
     agent,
     key: key.id,
     artifact: artifact.id,
-    schedule: schedule.id
+    schedule: schedule.id,
+    limit: limit.id
   } satisfies Things
 })
 
@@ -391,6 +430,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         ApiKeys: yield* ApiKeys,
         Artifacts: yield* Artifacts,
         Schedules: yield* Schedules,
+        LimitRules: yield* LimitRules,
         System: yield* System
       }
       const all = Object.entries(services).flatMap(([name, service]) =>
@@ -451,6 +491,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         key: ApiKeyId.make("aaaaaaaaaaaaaaaa"),
         artifact: ArtifactId.make(ids.next()),
         schedule: ScheduleId.make(ids.next()),
+        limit: ids.next(),
         dead: TaskId.make(ids.next()),
         operation: OperationId.make(ids.next())
       }
