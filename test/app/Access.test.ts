@@ -204,6 +204,9 @@ const makeThings = Effect.gen(function* () {
   yield* tasks.cancel(ended.id, undefined)
   const keys = yield* ApiKeys
   const key = yield* keys.create({ name: "k", role: "viewer" })
+  // A namespace has few; those of the method before have served.
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`delete from limits`
   const limits = yield* LimitRules
   const limit = yield* limits.create({ name: LimitName.make(name), key: "labels.none", concurrency: 1 })
   const artifacts = yield* Artifacts
@@ -292,7 +295,8 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         graph: GraphId.make(ids.next()),
         agent: ids.next(),
         key: ApiKeyId.make("aaaaaaaaaaaaaaaa"),
-        artifact: ArtifactId.make(ids.next())
+        artifact: ArtifactId.make(ids.next()),
+        limit: ids.next()
       }
       const before = yield* dump
       for (const [name, { attempt, missing }] of naming) {

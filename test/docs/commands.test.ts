@@ -8,7 +8,7 @@ import { Platform } from "./Platform.ts"
 import { runBlocks, shellBlocks } from "./shellBlocks.ts"
 
 /** In the order of reading: later ones use what the README has set up. */
-const documents = ["README.md", "docs/http-api.md", "docs/agents.md", "examples/README.md"]
+const documents = ["README.md", "docs/http-api.md", "docs/agents.md", "docs/limits.md", "examples/README.md"]
 
 layer(Platform.layer, { excludeTestServices: true, timeout: "90 seconds" })("the shell commands of documents", (it) => {
   it.effect(
