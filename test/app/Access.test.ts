@@ -383,6 +383,9 @@ const makeThings = Effect.gen(function* () {
   yield* tasks.cancel(TaskId.make(endedGraph.tasks["a" as never] ?? ""), undefined)
   const keys = yield* ApiKeys
   const key = yield* keys.create({ name: "k", role: "viewer" })
+  // A namespace has few; those of the method before have served.
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`delete from limits`
   const limits = yield* LimitRules
   const limit = yield* limits.create({ name: LimitName.make(name), key: "labels.none", concurrency: 1 })
   const artifacts = yield* Artifacts

@@ -15,6 +15,7 @@ const documents = [
   "docs/streams.md",
   "docs/graphs.md",
   "docs/agents.md",
+  "docs/limits.md",
   "docs/schedules.md",
   "docs/retries.md",
   "docs/webhooks.md",
