@@ -395,9 +395,6 @@ const makeThings = Effect.gen(function* () {
     content: Stream.make(new Uint8Array(3))
   })
   const schedule = yield* yearly
-  const sql = yield* SqlClient.SqlClient
-  // A namespace has at most so many.
-  yield* sql`delete from limits where name <> ${name}`
   const dead = yield* tasks.submit(submitTask({ agent: name }))
   yield* sql`update tasks set status = 'failed', completed_at = now() where id = ${dead.id}`
   const control = yield* TaskControl
