@@ -16,6 +16,7 @@ const documents = [
   "docs/agents.md",
   "docs/schedules.md",
   "docs/retries.md",
+  "docs/limits.md",
   "docs/webhooks.md",
   "docs/finding.md",
   "docs/versions.md",
