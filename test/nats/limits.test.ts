@@ -1,8 +1,9 @@
 /** Limits as users meet them: over HTTP, over NATS and on the command line of one node, on real servers. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { until } from "../actors/ActorHarness.ts"
 import { runCli } from "../cli/runCli.ts"
-import { askPort, until } from "../http/support/TestServer.ts"
+import { askPort } from "../http/support/TestServer.ts"
 import { servePlatform } from "./ServedPlatform.ts"
 import { rawClient } from "./support.ts"
 
@@ -54,11 +55,7 @@ describe("limits of a whole node", () => {
 
         const widened = yield* ask("limits.update", { limit: "per-customer", concurrency: 2, if_version: 1 })
         expect(widened.json).toMatchObject({ concurrency: 2, version: 2 })
-        yield* Effect.promise(() =>
-          until(
-            async () => (await Effect.runPromise(send("GET", `/tasks/${second.json.id}`))).json.status === "running"
-          )
-        )
+        yield* until(send("GET", `/tasks/${second.json.id}`), ({ json }) => json.status === "running")
 
         // Over HTTP and NATS: the rest of the life of a rate.
         const rate = { name: "provider", agent: "echo", rate: { limit: 10, window_ms: 60_000, burst: 2 } }
