@@ -17,6 +17,7 @@ import {
   Unavailable
 } from "../protocol/Problem.ts"
 import type { AcceptedTask, SubmitTask } from "../protocol/Task.ts"
+import type { GraphStep } from "./GraphStep.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
 import type { AcceptOutcome, NewTask } from "./ports/Ledger.ts"
 import type { LimitRecord } from "./ports/LimitStore.ts"
@@ -38,7 +39,14 @@ export interface Origin {
   readonly principal: Principal["Service"]
   readonly trace: string | undefined
   readonly retryOf: TaskId | undefined
-  readonly graph: { readonly id: GraphId; readonly key: string } | undefined
+  readonly graph:
+    | {
+        readonly id: GraphId
+        readonly key: string
+        readonly step?: GraphStep | undefined
+        readonly failsGraph?: boolean
+      }
+    | undefined
 }
 
 /** A command and its agent as the ledger takes it, or why not. */
@@ -144,7 +152,9 @@ const routed = (
       trace: input.trace,
       dependencies: command.dependencies ?? [],
       idempotency: undefined,
-      ...(input.limits !== undefined && { limits: input.limits })
+      ...(input.limits !== undefined && { limits: input.limits }),
+      step: input.graph?.step === undefined ? undefined : JSON.stringify(input.graph.step),
+      failsGraph: input.graph?.failsGraph === true
     },
     order: {
       id: input.id,

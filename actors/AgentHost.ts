@@ -20,6 +20,7 @@ import { Bus } from "./ports/Bus.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import { Placement } from "./ports/Placement.ts"
 import { crashed, noCrashes, restartPolicy } from "./RestartIntensity.ts"
+import type { Scheduler } from "./Scheduler.ts"
 
 export const HostLimits = Context.Reference<{
   /** How long running tasks may go on when their instance moves or the node stops, before they are given back. */
@@ -75,7 +76,7 @@ export class AgentHost extends Context.Service<
       const store = yield* AgentStore
       const limits = yield* HostLimits
       const clock = yield* Clock.Clock
-      const context = yield* Effect.context<Behaviours | BehaviourServices | Bus | Ledger>()
+      const context = yield* Effect.context<Behaviours | BehaviourServices | Bus | Ledger | Scheduler>()
       const fork = Effect.runForkWith(context)
       const hosted = new Map<string, Hosted>()
       let closing = false

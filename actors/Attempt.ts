@@ -2,18 +2,21 @@
  * Runs one attempt of a task: references replaced, the behaviour called in a scope of its own, its deadline kept, and
  * whatever it comes to said as an `AttemptEnd`. It never fails, and it does not touch the task's state.
  */
-import { Cause, Duration, Effect, Exit, Fiber, JsonPointer, Option, Schema } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Option, type Schema } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
 import * as Limits from "../protocol/Limits.ts"
 import { storable, storableJson } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import { artifactFailure } from "./ArtifactFailure.ts"
 import { BehaviourFailure, type RunAttempt } from "./Behaviour.ts"
+import * as Children from "./Children.ts"
 import type { Conversation } from "./Conversation.ts"
 import { stackOf } from "./CrashStack.ts"
 import * as LargeData from "./LargeData.ts"
+import { pointed } from "./Pointer.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import * as Routing from "./Routing.ts"
+import { Scheduler } from "./Scheduler.ts"
 import type { AttemptEnd } from "./TaskLifecycle.ts"
 
 /** Longest text of an error that is kept, in characters. */
@@ -40,7 +43,7 @@ export const run = (input: {
   const timeoutMillis = Math.max(0, Math.min(configured, untilDeadline))
   const timeout = Duration.millis(timeoutMillis)
   const timedOut: AttemptEnd = { _tag: "TimedOut", afterMillis: timeoutMillis, deadline: untilDeadline <= configured }
-  const work = Effect.flatMap(resolved(order, input.payload ?? order.payload ?? null), (payload) =>
+  const runOn = (scheduler: Scheduler["Service"]) => (payload: Schema.Json) =>
     Effect.scoped(
       input.behaviour({
         taskId: order.id,
@@ -54,9 +57,12 @@ export const run = (input: {
         timeout,
         progress: input.progress,
         signal: input.conversation.signal,
-        emit: input.conversation.emit
+        emit: input.conversation.emit,
+        submit: Children.submitter(scheduler, order)
       })
     )
+  const work = Scheduler.use((scheduler) =>
+    Effect.flatMap(resolved(order, input.payload ?? order.payload ?? null), runOn(scheduler))
   ).pipe(Effect.flatMap((data) => returned(order, data)))
   const abandon = (fiber: Fiber.Fiber<unknown, unknown>) =>
     Effect.timeoutOrElse(Fiber.interrupt(fiber), {
@@ -165,28 +171,42 @@ const resolved = (order: TaskOrder, payload: Schema.Json) => {
 }
 
 const withResults = (order: TaskOrder, payload: Schema.Json) => {
-  const ids = Routing.references(payload)
-  if (ids.size === 0) return Effect.succeed(payload)
+  if (!Routing.hasMeaning(payload)) return Effect.succeed(payload)
   return Effect.gen(function* () {
     const ledger = yield* Ledger
-    const results = yield* ledger
-      .results(
-        order.namespace,
-        Array.from(ids, (id) => ({ id }))
-      )
-      .pipe(
-        Effect.mapError(
-          (error) => new BehaviourFailure({ code: "results_unavailable", message: error.message, retryable: true })
-        )
-      )
     const data = new Map<string, Schema.Json>()
-    for (const result of results) {
-      const artifact = LargeData.referenceOf(result.data)
-      data.set(result.id, artifact === undefined ? result.data : yield* LargeData.load(order.namespace, artifact))
-    }
+    const read = Effect.fnUntraced(function* (ids: Iterable<string>) {
+      const refs = Array.from(ids, (id) => ({ id }))
+      if (refs.length === 0) return
+      const results = yield* ledger
+        .results(order.namespace, refs)
+        .pipe(
+          Effect.mapError(
+            (error) => new BehaviourFailure({ code: "results_unavailable", message: error.message, retryable: true })
+          )
+        )
+      for (const result of results) {
+        const artifact = LargeData.referenceOf(result.data)
+        data.set(result.id, artifact === undefined ? result.data : yield* LargeData.load(order.namespace, artifact))
+      }
+    })
+    yield* read(Routing.references(payload))
+
+    // The result of a map names its elements; data that was too large to stand in it is fetched from where it is.
+    const elements = new Map<string, { readonly id: string; readonly path: string }>()
+    Routing.replaceReferences(payload, ({ id, path }) => {
+      if (pointed(data.get(id), path) !== undefined) return null
+      const element = elementBehind(data.get(id), path)
+      if (element !== undefined) elements.set(`${id}${path}`, element)
+      return null
+    })
+    yield* read(new Set(Array.from(elements.values(), ({ id }) => id)))
+
     const missing: Array<string> = []
-    const whole = Routing.replaceReferences(payload, ({ id, path }) => {
-      const value = pointed(data.get(id), path)
+    const whole = Routing.replaceReferences(payload, ({ id, otherwise, path }) => {
+      const element = elements.get(`${id}${path}`)
+      const value =
+        (element === undefined ? pointed(data.get(id), path) : pointed(data.get(element.id), element.path)) ?? otherwise
       if (value === undefined) missing.push(`${id}${path}`)
       return value ?? null
     })
@@ -201,15 +221,15 @@ const withResults = (order: TaskOrder, payload: Schema.Json) => {
   })
 }
 
-/** The value that a JSON Pointer (RFC 6901) names; undefined when it names nothing. */
-const pointed = (value: Schema.Json | undefined, path: string): Schema.Json | undefined => {
-  if (value === undefined || path === "") return value
-  if (!path.startsWith("/")) return undefined
-  let at: unknown = value
-  for (const token of path.slice(1).split("/")) {
-    const key = JsonPointer.unescapeToken(token)
-    if (at === null || typeof at !== "object" || !Object.hasOwn(at, key)) return undefined
-    at = Reflect.get(at, key)
-  }
-  return Schema.is(Schema.Json)(at) ? at : undefined
+/** Where `/3/data/...` of a map's result leads when the third element's data does not stand in it. */
+const elementBehind = (
+  data: Schema.Json | undefined,
+  path: string
+): { readonly id: string; readonly path: string } | undefined => {
+  const [, index, rest] = /^\/(\d+)\/data(\/[^]*)?$/u.exec(path) ?? []
+  const entry = index === undefined ? undefined : pointed(data, `/${index}`)
+  if (entry === undefined || entry === null || typeof entry !== "object" || Object.hasOwn(entry, "data"))
+    return undefined
+  const id = Reflect.get(entry, "task_id")
+  return typeof id === "string" ? { id, path: rest ?? "" } : undefined
 }

@@ -11,7 +11,7 @@ import type { Capability } from "../protocol/Agent.ts"
 import type { GraphId, Namespace, TaskId, TaskType } from "../protocol/Ids.ts"
 import type { JsonShape } from "../protocol/JsonShape.ts"
 import type { Senders } from "../protocol/Signal.ts"
-import type { TaskProgress } from "../protocol/Task.ts"
+import type { SubmitTask, TaskProgress } from "../protocol/Task.ts"
 import type { ArtifactStore } from "./ports/ArtifactStore.ts"
 import type { TakenSignal } from "./ports/SignalLedger.ts"
 
@@ -79,7 +79,19 @@ export interface Attempt {
    * `streams_full`.
    */
   readonly emit: (stream: string, chunk: Schema.Json) => Effect.Effect<void, BehaviourFailure>
+  /**
+   * Submits tasks that belong to this one (`parent_id`), all or none, in its namespace. `step` names the place in the work
+   * from which it does: every attempt that submits at the same step gets the same tasks, for as long as idempotency keys are
+   * remembered. Fails, not to be retried, when one is refused, or when the step submitted other tasks before.
+   */
+  readonly submit: (
+    step: string,
+    commands: ReadonlyArray<ChildTask>
+  ) => Effect.Effect<ReadonlyArray<TaskId>, BehaviourFailure>
 }
+
+/** A task that another one submits while it runs. */
+export type ChildTask = Omit<SubmitTask, "parent_id" | "idempotency_key">
 
 /** What every behaviour may use. Network and database drivers are its own business. */
 export type BehaviourServices = ArtifactStore | FileSystem.FileSystem | Path.Path

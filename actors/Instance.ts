@@ -31,6 +31,7 @@ import { Bus, type Delivery } from "./ports/Bus.ts"
 import { type Claimed, Ledger, type RunningTask, type Settlement, type Slot } from "./ports/Ledger.ts"
 import { crashed, noCrashes, restartPolicy } from "./RestartIntensity.ts"
 import * as Routing from "./Routing.ts"
+import type { Scheduler } from "./Scheduler.ts"
 import * as TaskLifecycle from "./TaskLifecycle.ts"
 
 export const InstanceLimits = Context.Reference<{
@@ -145,7 +146,7 @@ export const run = Effect.fnUntraced(function* (input: {
   const limits = yield* InstanceLimits
   const conversationLimits = yield* Conversation.ConversationLimits
   const clock = yield* Clock.Clock
-  const context = yield* Effect.context<Ledger | Behaviours | BehaviourServices>()
+  const context = yield* Effect.context<Ledger | Scheduler | Behaviours | BehaviourServices>()
   const fork = Effect.runForkWith(context)
   const generations = yield* Generations.make(input.agent)
 

@@ -172,6 +172,7 @@ export const references = (payload: Schema.Json | undefined): ReadonlySet<string
       for (const entry of value) visit(entry)
       return
     }
+    if (literalOf(value) !== undefined) return
     const reference = resultReference(value)
     if (reference !== undefined) found.add(reference.id)
     else for (const entry of Object.values(value)) visit(entry)
@@ -180,22 +181,60 @@ export const references = (payload: Schema.Json | undefined): ReadonlySet<string
   return found
 }
 
-/** `{"$result": id, "path": pointer}` as a reference; undefined for any other value. */
-export const resultReference = (value: Schema.Json): { readonly id: string; readonly path: string } | undefined => {
+/** Whether something in a value would be replaced when a task starts. */
+export const hasMeaning = (value: Schema.Json): boolean => {
+  if (value === null || typeof value !== "object") return false
+  if (Array.isArray(value)) return value.some(hasMeaning)
+  return literalOf(value) !== undefined || resultReference(value) !== undefined || Object.values(value).some(hasMeaning)
+}
+
+/** A reference to a result: the value at `path` of a task's result data, or `otherwise` where there is nothing. */
+export interface Reference {
+  readonly id: string
+  readonly path: string
+  readonly otherwise: Schema.Json | undefined
+}
+
+/** `{"$result": id, "path": pointer, "default": value}` as a reference; undefined for any other value. */
+export const resultReference = (value: Schema.Json): Reference | undefined => {
   if (value === null || typeof value !== "object" || Array.isArray(value)) return undefined
   const id = Object.hasOwn(value, "$result") ? Reflect.get(value, "$result") : undefined
   const path = Object.hasOwn(value, "path") ? Reflect.get(value, "path") : ""
-  return typeof id === "string" && typeof path === "string" ? { id, path } : undefined
+  if (typeof id !== "string" || typeof path !== "string") return undefined
+  return { id, path, otherwise: Object.hasOwn(value, "default") ? Reflect.get(value, "default") : undefined }
 }
 
-/** A payload with every reference replaced by what `resolve` gives for it. */
+/** `{"$literal": value}`: passed on as it is, whatever is in it. */
+const literalOf = (value: object): { readonly value: Schema.Json } | undefined =>
+  Object.hasOwn(value, "$literal") && Object.keys(value).length === 1
+    ? { value: Reflect.get(value, "$literal") }
+    : undefined
+
+/** A payload with every reference replaced by what `resolve` gives for it, and literals taken out of their wrapping. */
 export const replaceReferences = (
   payload: Schema.Json,
-  resolve: (reference: { readonly id: string; readonly path: string }) => Schema.Json
+  resolve: (reference: Reference) => Schema.Json,
+  literal: (value: Schema.Json) => Schema.Json = (value) => value
 ): Schema.Json => {
   if (payload === null || typeof payload !== "object") return payload
-  if (Array.isArray(payload)) return payload.map((entry) => replaceReferences(entry, resolve))
+  if (Array.isArray(payload)) return payload.map((entry) => replaceReferences(entry, resolve, literal))
+  const wrapped = literalOf(payload)
+  if (wrapped !== undefined) return literal(wrapped.value)
   const reference = resultReference(payload)
   if (reference !== undefined) return resolve(reference)
-  return Object.fromEntries(Object.entries(payload).map(([key, value]) => [key, replaceReferences(value, resolve)]))
+  return Object.fromEntries(
+    Object.entries(payload).map(([key, value]) => [key, replaceReferences(value, resolve, literal)])
+  )
 }
+
+/** A payload whose references name the tasks that `rename` gives, or the same where it gives none. */
+export const renameReferences = (payload: Schema.Json, rename: (id: string) => string | undefined): Schema.Json =>
+  replaceReferences(
+    payload,
+    ({ id, otherwise, path }) => ({
+      $result: rename(id) ?? id,
+      ...(path !== "" && { path }),
+      ...(otherwise !== undefined && { default: otherwise })
+    }),
+    (value) => ({ $literal: value })
+  )

@@ -8,12 +8,12 @@
  */
 import { Clock, Context, Duration, Effect, identity, Layer, Metric, Result } from "effect"
 import { Digest } from "effect/crypto"
-import { GraphId, type Namespace, TaskId } from "../protocol/Ids.ts"
+import { GraphId, type GraphKey, type Namespace, TaskId } from "../protocol/Ids.ts"
 import * as Limits from "../protocol/Limits.ts"
 import * as Metrics from "../protocol/Metrics.ts"
 import { Principal } from "../protocol/Permission.ts"
 import { invalidField, type Overloaded, TooLarge, type Unavailable } from "../protocol/Problem.ts"
-import type { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask } from "../protocol/Task.ts"
+import type { AcceptedGraph, AcceptedTask, GraphOnFailure, SubmitGraph, SubmitTask } from "../protocol/Task.ts"
 import { currentTraceparent } from "../protocol/TraceContext.ts"
 import * as AcceptQueue from "./AcceptQueue.ts"
 import {
@@ -31,12 +31,30 @@ import {
   within
 } from "./Admission.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
+import type { GraphStep } from "./GraphStep.ts"
 import * as LargeData from "./LargeData.ts"
 import { LimitDirectory } from "./LimitDirectory.ts"
 import { ArtifactStore } from "./ports/ArtifactStore.ts"
-import { type AcceptOutcome, Ledger } from "./ports/Ledger.ts"
+import { type AcceptOutcome, Ledger, type NewGraph } from "./ports/Ledger.ts"
 import * as TaskGraph from "./TaskGraph.ts"
 import { UuidV7 } from "./UuidV7.ts"
+
+/** What is left of a graph: tasks with ids of their own, and completed ones that stand as they are. */
+export interface GraphAgain {
+  readonly id: GraphId
+  readonly name: string | undefined
+  readonly onFailure: GraphOnFailure
+  readonly retryOf: GraphId
+  readonly tasks: ReadonlyArray<{
+    readonly id: TaskId
+    readonly key: string
+    readonly command: SubmitTask
+    readonly step: GraphStep | undefined
+    readonly failsGraph: boolean
+    readonly retryOf: TaskId
+  }>
+  readonly references: ReadonlyArray<{ readonly key: GraphKey; readonly id: TaskId }>
+}
 
 export class Scheduler extends Context.Service<
   Scheduler,
@@ -56,6 +74,10 @@ export class Scheduler extends Context.Service<
     ) => Effect.Effect<ReadonlyArray<Result.Result<AcceptedTask, Refusal>>, Overloaded | Unavailable, Principal>
     readonly submitGraph: (
       command: SubmitGraph
+    ) => Effect.Effect<AcceptedGraph, Refusal | Overloaded | Unavailable, Principal>
+    /** Accepts what is left of a graph as a graph of its own, all or none. */
+    readonly retryGraph: (
+      again: GraphAgain
     ) => Effect.Effect<AcceptedGraph, Refusal | Overloaded | Unavailable, Principal>
   }
 >()("datamcp/actors/Scheduler") {
@@ -217,13 +239,17 @@ export class Scheduler extends Context.Service<
           const earlier = yield* earlierOf(namespace, command)
           return yield* earlier === undefined ? routed.failure : again(earlier)
         }
-        const all = routed.success
-        const outcomes = yield* measured(
-          yield* currentTraceparent,
-          acceptAtomically(all, { id, namespace, name: command.name, idempotency: yield* idempotencyOf(command) })
-        )
+        const idempotency = yield* idempotencyOf(command)
+        const graph = { id, namespace, name: command.name, onFailure: command.on_failure, idempotency }
+        const accepted = yield* acceptGraph(routed.success, graph)
+        return accepted._tag === "Existing" ? yield* again(accepted) : accepted.graph
+      }, Effect.tapError(refused))
+
+      /** Accepts the tasks of a graph together. `Existing` when its key was used before. */
+      const acceptGraph = Effect.fnUntraced(function* (all: ReadonlyArray<Routed>, graph: NewGraph) {
+        const outcomes = yield* measured(yield* currentTraceparent, acceptAtomically(all, graph))
         const first = outcomes[0]
-        if (first?._tag === "Existing") return yield* again(first)
+        if (first?._tag === "Existing") return first
         for (const [index, { task, ...rest }] of all.entries()) {
           const outcome = outcomes[index]
           const answer = outcome === undefined ? undefined : answerOf({ task, ...rest }, outcome)
@@ -231,12 +257,29 @@ export class Scheduler extends Context.Service<
             return yield* within(`tasks.${task.graphKey}`, answer.failure)
           }
         }
-        return {
-          id,
-          name,
-          duplicate: false,
-          tasks: Object.fromEntries(all.map(({ task }) => [task.graphKey, task.id]))
+        const tasks = Object.fromEntries(all.map(({ task }) => [task.graphKey, task.id]))
+        const accepted: AcceptedGraph = { id: graph.id, name: graph.name ?? null, duplicate: false, tasks }
+        return { _tag: "New", graph: accepted } as const
+      })
+
+      const retryGraph: Scheduler["Service"]["retryGraph"] = Effect.fnUntraced(function* (again) {
+        const principal = yield* Principal
+        const trace = yield* currentTraceparent
+        const all: Array<Routed> = []
+        for (const { command, failsGraph, id, key, retryOf, step } of again.tasks) {
+          const graph = { id: again.id, key, step, failsGraph }
+          const result = yield* route(command, { id, principal, trace, retryOf, graph })
+          if (Result.isFailure(result)) return yield* within(`tasks.${key}`, result.failure)
+          all.push(result.success)
         }
+        const { id, name, onFailure, references, retryOf } = again
+        const accepted = yield* acceptGraph(all, {
+          ...{ id, namespace: principal.namespace, name, onFailure, retryOf, references },
+          idempotency: undefined
+        })
+        if (accepted._tag === "Existing") return yield* Effect.die(new Error("a graph without a key was there before"))
+        const taken = Object.fromEntries(references.map((reference) => [reference.key, reference.id]))
+        return { ...accepted.graph, tasks: { ...taken, ...accepted.graph.tasks } }
       }, Effect.tapError(refused))
 
       const routeGraph = Effect.fnUntraced(function* (command: SubmitGraph, id: GraphId) {
@@ -258,13 +301,16 @@ export class Scheduler extends Context.Service<
         const shape = TaskGraph.problemsOf(command)
         if (shape.length > 0) return Result.fail<Refusal>(invalid(shape))
         const taskIds = new Map(keys.map((key) => [key, newTaskId(ids)] as const))
+        const required = command.on_failure === "fail_fast" ? TaskGraph.requiredKeys(command.tasks) : undefined
         const all: Array<Routed> = []
         for (const [key, taskId] of taskIds) {
           const graphTask = command.tasks[key]
           if (graphTask === undefined) continue
           const named = TaskGraph.toSubmitTask(graphTask, { key, taskIds, labels: command.labels })
           if (Result.isFailure(named)) return Result.fail<Refusal>(invalid(named.failure))
-          const origin = { id: taskId, principal, trace, retryOf: undefined, graph: { id, key } }
+          const step = TaskGraph.stepOf(graphTask, taskIds)
+          const graph = { id, key, step, failsGraph: required?.has(key) === true }
+          const origin = { id: taskId, principal, trace, retryOf: undefined, graph }
           const inline = yield* route(named.success, origin)
           const result = Result.isSuccess(inline)
             ? inline
@@ -275,7 +321,7 @@ export class Scheduler extends Context.Service<
         return Result.succeed(all)
       })
 
-      return Scheduler.of({ submitOne, submit, submitGraph })
+      return Scheduler.of({ submitOne, submit, submitGraph, retryGraph })
     })
   )
 }

@@ -3,23 +3,33 @@
  * handed to the ledger.
  */
 import { Result } from "effect"
+import { comparisonsOf, renamed } from "../protocol/Condition.ts"
 import type { TaskId } from "../protocol/Ids.ts"
+import * as Limits from "../protocol/Limits.ts"
 import type { InvalidField } from "../protocol/Problem.ts"
-import type { GraphTask, SubmitGraph, SubmitTask } from "../protocol/Task.ts"
+import type { GraphTask, IfSkipped, SubmitGraph, SubmitTask } from "../protocol/Task.ts"
+import type { GraphStep } from "./GraphStep.ts"
+import * as MapElements from "./MapElements.ts"
 import * as Routing from "./Routing.ts"
 
 export interface Edge {
   readonly parent: string
   readonly on: "completed" | "ended"
   readonly required: boolean
+  readonly ifSkipped: IfSkipped
 }
 
 /** The parents of a task of a graph, by key, with what is left unsaid filled in. */
 export const edgesOf = (task: GraphTask): ReadonlyArray<Edge> =>
   (task.dependencies ?? []).map((dependency) =>
     typeof dependency === "string"
-      ? { parent: dependency, on: "completed", required: true }
-      : { parent: dependency.task, on: dependency.on ?? "completed", required: dependency.required ?? true }
+      ? { parent: dependency, on: "completed", required: true, ifSkipped: "skip" }
+      : {
+          parent: dependency.task,
+          on: dependency.on ?? "completed",
+          required: dependency.required ?? true,
+          ifSkipped: dependency.if_skipped ?? "skip"
+        }
   )
 
 /**
@@ -39,11 +49,36 @@ export const problemsOf = (graph: SubmitGraph): ReadonlyArray<InvalidField> => {
       else if (seen.has(parent)) problems.push({ field, message: `names "${parent}" twice` })
       seen.add(parent)
     }
+    problems.push(...problemsOfStep(key, task, seen))
     parents.set(key, [...seen])
   }
   if (problems.length > 0) return problems
   const cycle = findCycle(parents)
   return cycle === undefined ? [] : [{ field: "tasks", message: `form a cycle: ${cycle.join(" -> ")}` }]
+}
+
+/** What is wrong with the condition and the map of a task. */
+const problemsOfStep = (key: string, task: GraphTask, parents: ReadonlySet<string>): ReadonlyArray<InvalidField> => {
+  const problems: Array<InvalidField> = []
+  const needsParent = (field: string, parent: string) => {
+    if (parents.has(parent)) return
+    problems.push({ field, message: `refers to the result of "${parent}", which is not one of its dependencies` })
+  }
+  if (task.when !== undefined) {
+    const field = `tasks.${key}.when`
+    const comparisons = comparisonsOf(task.when)
+    const limit = Limits.conditionTermsMax
+    if (comparisons.length === 0) problems.push({ field, message: "compares nothing" })
+    if (comparisons.length > limit) problems.push({ field, message: `has more than ${limit} comparisons`, limit })
+    for (const parent of new Set(comparisons.map(({ $result }) => $result))) needsParent(field, parent)
+  }
+  if (task.map !== undefined) {
+    needsParent(`tasks.${key}.map.over`, task.map.over.$result)
+    for (const pointer of MapElements.badPointers(task.payload)) {
+      problems.push({ field: `tasks.${key}.payload`, message: `"$item": "${pointer}" is not a JSON Pointer` })
+    }
+  }
+  return problems
 }
 
 /** A cycle as the keys along it, first and last alike; undefined when there is none. Iterative: graphs may be deep. */
@@ -90,27 +125,27 @@ export const toSubmitTask = (
     readonly labels: SubmitTask["labels"] | undefined
   }
 ): Result.Result<SubmitTask, ReadonlyArray<InvalidField>> => {
-  const { dependencies: _, ...rest } = task
+  const { dependencies: _, map: _map, when: _when, ...rest } = task
   const edges = edgesOf(task)
   const problems: Array<InvalidField> = []
-  const dependencies = edges.flatMap(({ on, parent, required }) => {
+  const dependencies = edges.flatMap(({ ifSkipped, on, parent, required }) => {
     const id = graph.taskIds.get(parent)
-    return id === undefined ? [] : [{ task_id: id, on, required }]
+    if (id === undefined) return []
+    return [{ task_id: id, on, required, ...(ifSkipped === "run" && { if_skipped: ifSkipped }) }]
   })
   const parents = new Set(edges.map(({ parent }) => parent))
   const payload =
     task.payload === undefined
       ? undefined
-      : Routing.replaceReferences(task.payload, ({ id, path }) => {
+      : Routing.renameReferences(task.payload, (id) => {
           const taskId = parents.has(id) ? graph.taskIds.get(id) : undefined
           if (taskId === undefined) {
             problems.push({
               field: `tasks.${graph.key}.payload`,
               message: `refers to the result of "${id}", which is not one of its dependencies`
             })
-            return null
           }
-          return path === "" ? { $result: taskId } : { $result: taskId, path }
+          return taskId
         })
   if (problems.length > 0) return Result.fail(problems)
   const labels = graph.labels === undefined ? task.labels : { ...graph.labels, ...task.labels }
@@ -121,4 +156,31 @@ export const toSubmitTask = (
     ...(payload !== undefined && { payload }),
     ...(labels !== undefined && { labels })
   })
+}
+
+/** What is decided about a task when its parents have ended, with ids for keys; undefined for one that simply runs. */
+export const stepOf = (task: GraphTask, taskIds: ReadonlyMap<string, TaskId>): GraphStep | undefined => {
+  const { map, when } = task
+  if (map === undefined && when === undefined) return undefined
+  const idOf = (key: string) => taskIds.get(key) ?? key
+  return {
+    ...(when !== undefined && { when: renamed(when, idOf) }),
+    ...(map !== undefined && { map: { ...map, over: { ...map.over, $result: idOf(map.over.$result) } } })
+  }
+}
+
+/**
+ * Tasks whose failure ends a graph that fails fast: all but those whose dependents, of which there are some, all make do
+ * with it.
+ */
+export const requiredKeys = (tasks: SubmitGraph["tasks"]): ReadonlySet<string> => {
+  const needed = new Set<string>()
+  const depended = new Set<string>()
+  for (const task of Object.values(tasks)) {
+    for (const { on, parent, required } of edgesOf(task)) {
+      depended.add(parent)
+      if (on === "completed" && required) needed.add(parent)
+    }
+  }
+  return new Set(Object.keys(tasks).filter((key) => needed.has(key) || !depended.has(key)))
 }

@@ -27,6 +27,12 @@ export const batchTasksMax = 10_000
 export const graphTasksMax = 10_000
 /** Most dependencies of all tasks of a graph together. */
 export const graphDependenciesMax = 100_000
+/** Most elements of one map. */
+export const mapElementsMax = 10_000
+/** Most comparisons in one condition. */
+export const conditionTermsMax = 100
+/** Longest JSON Pointer of a condition or a map, in characters. */
+export const pointerCharactersMax = 1_000
 /** Most dependencies of one task. */
 export const dependenciesMax = 1_000
 /** Most attempts that a retry policy may allow. */

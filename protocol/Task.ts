@@ -14,6 +14,7 @@
  * Times are RFC 3339 strings in UTC. Change by addition only.
  */
 import { Schema } from "effect"
+import { Condition, Pointer } from "./Condition.ts"
 import { AgentId, AgentRef, GraphId, GraphKey, LimitId, Namespace, TaskId, TaskType } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
 import { RetryPolicy } from "./RetryPolicy.ts"
@@ -79,14 +80,26 @@ export type TaskConfiguration = typeof TaskConfiguration.Type
 export const DependencyOn = Schema.Literals(["completed", "ended"])
 export type DependencyOn = typeof DependencyOn.Type
 
+/** What becomes of a task when a parent was skipped: it is skipped too, or runs as if the parent had been satisfied. */
+export const IfSkipped = Schema.Literals(["skip", "run"])
+export type IfSkipped = typeof IfSkipped.Type
+
+const edgeFields = {
+  on: Schema.optionalKey(DependencyOn),
+  required: Schema.optionalKey(Schema.Boolean),
+  if_skipped: Schema.optionalKey(IfSkipped).annotateKey({
+    description:
+      "When the parent was skipped: `skip` this task too (the default), or `run` it. `on: ended` always runs."
+  })
+}
+
 /**
  * A parent that must end before this task starts. With `on: "completed"` a parent that ends otherwise fails this task
  * (`required`, the default) or skips it (`required: false`: it ends `cancelled` with code `skipped`).
  */
 export const Dependency = Schema.Struct({
   task_id: TaskId,
-  on: Schema.optionalKey(DependencyOn),
-  required: Schema.optionalKey(Schema.Boolean)
+  ...edgeFields
 }).annotate({ identifier: "Dependency" })
 export type Dependency = typeof Dependency.Type
 
@@ -126,28 +139,60 @@ export const SubmitTask = Schema.Struct({
 }).annotate({ identifier: "SubmitTask" })
 export type SubmitTask = typeof SubmitTask.Type
 
-/** A task within a graph: its dependencies are keys of the same graph, or ids of tasks accepted before. */
+/** What becomes of a map when an element does not complete. */
+export const MapOnFailure = Schema.Literals(["fail", "fail_fast", "continue"])
+export type MapOnFailure = typeof MapOnFailure.Type
+
+/** One task per element of a list that a parent returned. The task that says `map` ends when its elements have. */
+export const TaskMap = Schema.Struct({
+  over: Schema.Struct({
+    $result: Schema.String.annotateKey({ description: "The parent, by its key in the graph." }),
+    path: Schema.optionalKey(Pointer),
+    default: Schema.optionalKey(Schema.Json).annotateKey({ description: "Taken when there is nothing at `path`." })
+  }),
+  max_parallel: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.mapElementsMax }))
+  ).annotateKey({ description: "Most elements that are queued or run at a time; all of them when absent." }),
+  max_items: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.mapElementsMax }))
+  ).annotateKey({ description: "A longer list fails the task; `mapElementsMax` when absent." }),
+  on_failure: Schema.optionalKey(MapOnFailure).annotateKey({
+    description:
+      "When an element does not complete: `fail` after all have ended (the default), `fail_fast` at once and cancel the others, or `continue` and complete."
+  })
+}).annotate({ identifier: "TaskMap" })
+export type TaskMap = typeof TaskMap.Type
+
+/** A task within a graph: its dependencies are keys of the same graph. */
 export const GraphTask = Schema.Struct({
   ...submitFields,
+  when: Schema.optionalKey(Condition).annotateKey({
+    description: "Looked at when the dependencies are satisfied; false ends the task `cancelled` with code `skipped`."
+  }),
+  map: Schema.optionalKey(TaskMap).annotateKey({
+    description:
+      'This task once per element: anywhere in `payload`, `{"$item": "<JSON Pointer>"}` is the element or a part of it and `{"$index": true}` its place, from 0.'
+  }),
   dependencies: Schema.optionalKey(
-    Schema.Array(
-      Schema.Union([
-        GraphKey,
-        Schema.Struct({
-          task: GraphKey,
-          on: Schema.optionalKey(DependencyOn),
-          required: Schema.optionalKey(Schema.Boolean)
-        })
-      ])
-    ).check(Schema.isMaxLength(Limits.dependenciesMax))
+    Schema.Array(Schema.Union([GraphKey, Schema.Struct({ task: GraphKey, ...edgeFields })])).check(
+      Schema.isMaxLength(Limits.dependenciesMax)
+    )
   )
 }).annotate({ identifier: "GraphTask" })
 export type GraphTask = typeof GraphTask.Type
+
+/** What becomes of a graph when one of its tasks fails or times out. */
+export const GraphOnFailure = Schema.Literals(["continue", "fail_fast"])
+export type GraphOnFailure = typeof GraphOnFailure.Type
 
 /** Command: accept tasks that name each other, all or none. */
 export const SubmitGraph = Schema.Struct({
   name: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, Limits.nameCharactersMax))),
   tasks: Schema.Record(GraphKey, GraphTask),
+  on_failure: Schema.optionalKey(GraphOnFailure).annotateKey({
+    description:
+      "When a task fails or times out: `continue` with what does not depend on it (the default), or `fail_fast`: cancel all that has not ended. A task whose dependents all tolerate its failure does not count."
+  }),
   labels: Schema.optionalKey(Labels),
   idempotency_key: Schema.optionalKey(IdempotencyKey)
 }).annotate({ identifier: "SubmitGraph" })
@@ -268,6 +313,8 @@ export const Graph = Schema.Struct({
   namespace: Namespace,
   name: Schema.NullOr(Schema.String),
   created_at: Timestamp,
+  on_failure: Schema.optionalKey(GraphOnFailure),
+  retry_of: Schema.optionalKey(Schema.NullOr(GraphId)).annotateKey({ description: "The graph that this one retries." }),
   counts: Schema.Record(Schema.String, Schema.Int),
   ended: Schema.Boolean.annotateKey({ description: "True when every task has ended." }),
   tasks: Schema.Array(
@@ -283,11 +330,36 @@ export const Graph = Schema.Struct({
       progress: Schema.NullOr(TaskProgress),
       error: Schema.NullOr(TaskError),
       execution_time_ms: Schema.NullOr(Schema.Finite),
-      dependencies: Schema.Array(GraphKey)
+      dependencies: Schema.Array(GraphKey),
+      map: Schema.optionalKey(
+        Schema.Struct({
+          total: Schema.NullOr(Schema.Int).annotateKey({
+            description: "Elements of its list; null until it is known."
+          }),
+          counts: Schema.Record(Schema.String, Schema.Int).annotateKey({ description: "Elements by status." })
+        })
+      ).annotateKey({ description: "Of a map. Its elements are the tasks with its id as `parent_id`." }),
+      taken_over: Schema.optionalKey(Schema.Boolean).annotateKey({
+        description: "It completed in the graph that this one retries, and was not run again."
+      })
     })
   )
 }).annotate({ identifier: "Graph" })
 export type Graph = typeof Graph.Type
+
+/** A graph as a list shows it. */
+export const GraphSummary = Schema.Struct({
+  id: GraphId,
+  namespace: Namespace,
+  name: Schema.NullOr(Schema.String),
+  created_at: Timestamp,
+  on_failure: GraphOnFailure,
+  retry_of: Schema.NullOr(GraphId),
+  counts: Schema.Record(Schema.String, Schema.Int).annotateKey({
+    description: "Tasks by status: of the first 1,000 of a larger graph."
+  })
+}).annotate({ identifier: "GraphSummary" })
+export type GraphSummary = typeof GraphSummary.Type
 
 /** What accepting a graph answers: the id of each task by its key. */
 export const AcceptedGraph = Schema.Struct({

@@ -18,6 +18,7 @@ import { AgentDirectory } from "../actors/AgentDirectory.ts"
 import { AgentHost } from "../actors/AgentHost.ts"
 import { networkPolicy } from "../actors/behaviours/AddressGuard.ts"
 import { Dispatcher } from "../actors/Dispatcher.ts"
+import * as GraphRunner from "../actors/GraphRunner.ts"
 import { LargeDataLimits } from "../actors/LargeData.ts"
 import { LimitDirectory } from "../actors/LimitDirectory.ts"
 import * as Reconciler from "../actors/Reconciler.ts"
@@ -29,6 +30,7 @@ import { Agents } from "./app/Agents.ts"
 import { AgentVersions } from "./app/AgentVersions.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
+import { Graphs } from "./app/Graphs.ts"
 import { Hooks } from "./app/Hooks.ts"
 import { LimitRules } from "./app/LimitRules.ts"
 import * as OperationRunner from "./app/OperationRunner.ts"
@@ -56,6 +58,7 @@ import * as AgentStorePostgres from "./ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "./ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
 import { AttemptReader } from "./ledger/AttemptReader.ts"
+import { GraphReader } from "./ledger/GraphReader.ts"
 import { HookStore } from "./ledger/HookStore.ts"
 import { LimitRegistry } from "./ledger/LimitRegistry.ts"
 import * as Migrations from "./ledger/Migrations.ts"
@@ -213,13 +216,14 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     AttemptReader.layer,
     OperationStore.layer,
     RetentionStore.layer,
+    GraphReader.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
     UserBehaviours.layer(config.behaviours),
     Startup.layer
   ).pipe(Layer.provideMerge(UuidV7.layer))
   const timekeeper = Timekeeper.loop.pipe(Layer.provide(Timekeeper.layer))
-  const actors = Layer.mergeAll(Reconciler.layer, AgentHost.layer, timekeeper).pipe(
+  const actors = Layer.mergeAll(Reconciler.layer, AgentHost.layer, timekeeper, GraphRunner.layer).pipe(
     Layer.provideMerge(Scheduler.layer),
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer))
@@ -231,6 +235,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     TaskStreams.layer,
     TaskControl.layer,
     Retention.layer,
+    Graphs.layer,
     Agents.layer,
     AgentVersions.layer,
     ApiKeys.layer,

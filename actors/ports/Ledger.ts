@@ -7,8 +7,26 @@
  */
 import { Context, type Duration, type Effect, type Queue, Schema } from "effect"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
-import type { AgentId, GraphId, LimitId, Namespace, OperationId, TaskId, TaskType } from "../../protocol/Ids.ts"
-import type { Dependency, TaskError, TaskPriority, TaskProgress, TaskStatus, WaitingFor } from "../../protocol/Task.ts"
+import type {
+  AgentId,
+  GraphId,
+  GraphKey,
+  LimitId,
+  Namespace,
+  OperationId,
+  TaskId,
+  TaskType
+} from "../../protocol/Ids.ts"
+import type {
+  Dependency,
+  GraphOnFailure,
+  TaskError,
+  TaskPriority,
+  TaskProgress,
+  TaskStatus,
+  WaitingFor
+} from "../../protocol/Task.ts"
+import type { GraphLedger } from "./GraphLedger.ts"
 import type { SignalLedger } from "./SignalLedger.ts"
 import type { StreamLedger } from "./StreamLedger.ts"
 
@@ -45,6 +63,10 @@ export interface NewTask {
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | undefined
   /** Limits that apply to it; none when absent. */
   readonly limits?: ReadonlyArray<TaskLimit>
+  /** A `GraphStep` as JSON: what is to be decided when the dependencies are satisfied. */
+  readonly step: string | undefined
+  /** Its failure ends its graph. */
+  readonly failsGraph: boolean
 }
 
 /** A limit that applies to a task: the task's key, and its group among those that share the key. */
@@ -92,6 +114,10 @@ export interface NewGraph {
   readonly namespace: Namespace
   readonly name: string | undefined
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | undefined
+  readonly onFailure?: GraphOnFailure | undefined
+  readonly retryOf?: GraphId | undefined
+  /** Tasks of an earlier graph that stand for tasks of this one. */
+  readonly references?: ReadonlyArray<{ readonly key: GraphKey; readonly id: TaskId }>
 }
 
 /** The instance that acts: its lease as it knows it. */
@@ -203,6 +229,7 @@ export class Ledger extends Context.Service<
     readonly signals: SignalLedger
     /** What tasks say while they run. */
     readonly streams: StreamLedger
+    readonly graphs: GraphLedger
     /**
      * Accepts tasks in one transaction, so callers hand in what has gathered. Each has its own outcome, in order, unless `atomic`: then the first outcome other than
      * `Accepted` or `Existing` undoes all: those at fault have their own, the others are `Undone`. Order of dependencies within one call

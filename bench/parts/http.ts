@@ -22,6 +22,7 @@ import { Agents } from "../../src/app/Agents.ts"
 import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Graphs } from "../../src/app/Graphs.ts"
 import { Hooks } from "../../src/app/Hooks.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Retention } from "../../src/app/Retention.ts"
@@ -80,6 +81,7 @@ const stubs = Layer.mergeAll(
   Layer.mock(ApiKeys)({ authenticate: (_: Redacted.Redacted) => Effect.succeed(principal) }),
   Layer.mock(TaskControl)({}),
   Layer.mock(Retention)({}),
+  Layer.mock(Graphs)({}),
   Layer.mock(Agents)({}),
   Layer.mock(Signals)({}),
   Layer.mock(TaskStreams)({}),

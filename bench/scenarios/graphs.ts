@@ -1,6 +1,7 @@
 /**
  * Graphs over HTTP: a fan-out of 1 -> 1,000 -> 1 and a chain of 100, from the request until the last task is recorded as
- * completed, as a client hears it. Then fan-outs in parallel, for tasks per second of work with dependencies.
+ * completed, as a client hears it. Then fan-outs in parallel, for tasks per second of work with dependencies, a map over
+ * 1,000 elements, and a chain as long as a graph may be.
  */
 import type { Client } from "../Client.ts"
 import { type Figures, perSecond, quantile } from "../Figures.ts"
@@ -24,6 +25,26 @@ const chain: Tasks = Object.fromEntries(
   Array.from({ length }, (_, n) => [
     n === length - 1 ? "last" : `step-${n}`,
     { ...taskFor(agent, n), ...(n > 0 && { dependencies: [`step-${n - 1}`] }) }
+  ])
+)
+
+const elements: Tasks = {
+  list: { ...taskFor(agent), payload: { items: Array.from({ length: width }, (_, n) => n) } },
+  last: {
+    ...taskFor(agent),
+    payload: { n: { $item: "" } },
+    map: { over: { $result: "list", path: "/echo/items" } },
+    dependencies: ["list"]
+  }
+}
+
+/** As many as a graph may have, one after the other. */
+const longest = 10_000
+
+const longChain: Tasks = Object.fromEntries(
+  Array.from({ length: longest }, (_, n) => [
+    n === longest - 1 ? "last" : `step-${n}`,
+    { ...taskFor(agent), ...(n > 0 && { dependencies: [`step-${n - 1}`] }) }
   ])
 )
 
@@ -68,6 +89,8 @@ export const graphs: Scenario = {
       const began = performance.now()
       await Promise.all(Array.from({ length: 8 }, () => runGraph(client, fanOut)))
       const parallel = perSecond(8 * (width + 2), performance.now() - began)
-      return { ...alone, ...chained, "8_fan_outs_tasks_per_s": parallel }
+      const mapped = await repeat(client, "map_1000", elements, 5)
+      const long = await repeat(client, "chain_10000", longChain, 1)
+      return { ...alone, ...chained, ...mapped, ...long, "8_fan_outs_tasks_per_s": parallel }
     })
 }

@@ -1,13 +1,17 @@
 /**
  * Owns the HTTP contract of graphs: tasks that are accepted together and name each other.
  */
+import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { GraphId } from "../Ids.ts"
-import { GraphNotFound, SubmitProblem } from "../Problem.ts"
-import { AcceptedGraph, Graph, SubmitGraph } from "../Task.ts"
+import { Page } from "../Page.ts"
+import { Conflict, GraphNotFound, SubmitProblem } from "../Problem.ts"
+import { PageQuery } from "../Query.ts"
+import { AcceptedGraph, Graph, GraphSummary, SubmitGraph } from "../Task.ts"
 import { Authentication } from "./Authentication.ts"
-import { RequestTimeout, UnsupportedMediaType } from "./TransportProblem.ts"
-import { documented, prefix, SubmitHeaders } from "./Wire.ts"
+import { CancelTask } from "./TasksApi.ts"
+import { BodyProblem, RequestTimeout, UnsupportedMediaType } from "./TransportProblem.ts"
+import { documented, prefix, SubmitHeaders, Wait } from "./Wire.ts"
 
 const submit = HttpApiEndpoint.post("submit", "/graphs", {
   headers: SubmitHeaders,
@@ -24,14 +28,55 @@ const submit = HttpApiEndpoint.post("submit", "/graphs", {
 
 const get = HttpApiEndpoint.get("get", "/graphs/:id", {
   params: { id: GraphId },
+  query: { wait: Schema.optionalKey(Wait) },
   success: Graph,
   error: GraphNotFound
 }).annotateMerge(
-  documented({ summary: "Get a graph", description: "The graph, its counts, and the state of its tasks." })
+  documented({
+    summary: "Get a graph",
+    description:
+      "The graph, its counts, and the state of its tasks. With `wait` the answer comes when all of it has ended, elements " +
+      "of maps too, or as it stands when the wait is over: look at `ended`."
+  })
+)
+
+const list = HttpApiEndpoint.get("list", "/graphs", {
+  query: PageQuery,
+  success: Page(GraphSummary)
+}).annotateMerge(
+  documented({ summary: "List graphs", description: "Newest first, by cursor, each with its tasks counted by status." })
+)
+
+const cancel = HttpApiEndpoint.post("cancel", "/graphs/:id/cancel", {
+  params: { id: GraphId },
+  payload: CancelTask,
+  success: Graph,
+  error: [GraphNotFound, Conflict, ...BodyProblem]
+}).annotateMerge(
+  documented({
+    summary: "Cancel a graph",
+    description:
+      "Ends all of it that has not ended as `cancelled`. The answer means that this is recorded and will be carried " +
+      "through; it shows the graph as it stands. 409 when all of it has ended already."
+  })
+)
+
+const retry = HttpApiEndpoint.post("retry", "/graphs/:id/retry", {
+  params: { id: GraphId },
+  success: AcceptedGraph.pipe(HttpApiSchema.status(202)),
+  error: [...SubmitProblem, GraphNotFound, Conflict]
+}).annotateMerge(
+  documented({
+    summary: "Retry a graph that has ended",
+    description:
+      "Runs what did not complete once more, as a graph of its own that links back by `retry_of`. Completed tasks are " +
+      "taken over, completed elements of maps too. 409 when all completed, or some still live.",
+    answers: { 202: { location: "Path of the new graph." } }
+  })
 )
 
 export class GraphsApi extends HttpApiGroup.make("graphs")
-  .add(submit, get)
+  .add(submit, list, get, cancel, retry)
   .middleware(Authentication)
   .prefix(prefix)
   .annotateMerge(OpenApi.annotations({ title: "Graphs", description: "Tasks that name each other." })) {}

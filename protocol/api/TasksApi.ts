@@ -97,7 +97,12 @@ const list = HttpApiEndpoint.get("list", "/tasks", {
 
 const get = HttpApiEndpoint.get("get", "/tasks/:id", {
   params,
-  query: { wait: Schema.optionalKey(Wait) },
+  query: {
+    wait: Schema.optionalKey(Wait),
+    tree: Schema.optionalKey(
+      Flag.annotate({ description: "With `wait`: for the end of all tasks below it too (`parent_id`)." })
+    )
+  },
   success: Task,
   error: TaskNotFound
 }).annotateMerge(
@@ -139,6 +144,9 @@ const graphOf = HttpApiEndpoint.get("graph", "/tasks/:id/graph", {
 
 const cancel = HttpApiEndpoint.post("cancel", "/tasks/:id/cancel", {
   params,
+  query: {
+    tree: Schema.optionalKey(Flag.annotate({ description: "All tasks below it too (`parent_id`)." }))
+  },
   payload: CancelTask,
   success: Task,
   error: [TaskNotFound, Conflict, ...BodyProblem]
@@ -146,7 +154,8 @@ const cancel = HttpApiEndpoint.post("cancel", "/tasks/:id/cancel", {
   documented({
     summary: "Cancel a task",
     description:
-      "Ends it as `cancelled` whatever it is doing; running code is interrupted. 409 when it has ended already."
+      "Ends it as `cancelled` whatever it is doing; running code is interrupted. 409 when it has ended already, with " +
+      "`tree` when all below it have too. A tree is cancelled in portions: repeat the call if it is not answered."
   })
 )
 

@@ -15,6 +15,7 @@ import { CreatedHook, CreateHook, Hook, RotateHook, UpdateHook } from "../Hook.t
 import {
   AgentRef,
   DeliveryId,
+  GraphId,
   HookId,
   LimitRef,
   OperationId,
@@ -33,6 +34,7 @@ import {
   Conflict,
   DeliveryNotFound,
   Forbidden,
+  GraphNotFound,
   HookNotFound,
   IdempotencyMismatch,
   InvalidInput,
@@ -59,7 +61,7 @@ import {
   UpdateSchedule
 } from "../Schedule.ts"
 import { PauseTask, SignalReceipt, TaskSignals } from "../Signal.ts"
-import { AcceptedGraph, AcceptedTask, SubmitGraph, SubmitTask, Task } from "../Task.ts"
+import { AcceptedGraph, AcceptedTask, Graph, GraphSummary, SubmitGraph, SubmitTask, Task } from "../Task.ts"
 import {
   AcknowledgeTask,
   ActOnTasks,
@@ -104,6 +106,7 @@ export type ServiceProblem =
   | InstanceType<(typeof commonProblems)[number]>
   | RouteNotFound
   | TaskNotFound
+  | GraphNotFound
   | AgentNotFound
   | ScheduleNotFound
   | WebhookNotFound
@@ -118,6 +121,7 @@ export type ServiceProblem =
 type ProblemClass =
   | (typeof commonProblems)[number]
   | typeof TaskNotFound
+  | typeof GraphNotFound
   | typeof AgentNotFound
   | typeof ScheduleNotFound
   | typeof WebhookNotFound
@@ -136,6 +140,7 @@ type Decodable = Schema.ConstraintDecoder<unknown>
 /** First token of an endpoint's name. */
 export type ServiceGroup =
   | "tasks"
+  | "graphs"
   | "agents"
   | "limits"
   | "schedules"
@@ -202,7 +207,19 @@ const SubmitBatch = batchOf(Schema.Array(SubmitTask).check(Schema.isBetweenLengt
 /** How long `tasks.wait` waits when the request does not say, in milliseconds. */
 export const waitMillisDefault = 30_000
 
+const waits = {
+  timeout_ms: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.waitMillisMax })).annotate({
+      description: `Longest wait in milliseconds; ${waitMillisDefault} when absent.`
+    })
+  )
+}
+
+const reason = Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax)))
+const tree = Schema.optionalKey(Schema.Boolean.annotate({ description: "All tasks below it too (`parent_id`)." }))
+
 const ofTask = { id: TaskId }
+const ofGraph = { id: GraphId }
 const ofAgent = { agent: AgentRef }
 const ofSchedule = { schedule: ScheduleRef }
 const ofWebhook = { id: WebhookId }
@@ -247,14 +264,7 @@ export const endpoints = {
   }),
   "tasks.wait": endpoint("tasks", "wait", {
     summary: "The task once it has ended, or as it stands after `timeout_ms`: look at `status`.",
-    request: Schema.Struct({
-      ...ofTask,
-      timeout_ms: Schema.optionalKey(
-        Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.waitMillisMax })).annotate({
-          description: `Longest wait in milliseconds; ${waitMillisDefault} when absent.`
-        })
-      )
-    }).annotate({ identifier: "WaitForTask" }),
+    request: Schema.Struct({ ...ofTask, ...waits, tree }).annotate({ identifier: "WaitForTask" }),
     answer: Task,
     problems: [TaskNotFound],
     holds: true
@@ -273,7 +283,8 @@ export const endpoints = {
     summary: "End a task as `cancelled`, whatever it is doing.",
     request: Schema.Struct({
       ...ofTask,
-      reason: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax)))
+      reason,
+      tree
     }).annotate({ identifier: "CancelTaskById" }),
     answer: Task,
     problems: [TaskNotFound, Conflict]
@@ -428,6 +439,36 @@ export const endpoints = {
     }).annotate({ identifier: "SetRetentionRules" }),
     answer: Retention,
     problems: [Conflict]
+  }),
+  "graphs.get": endpoint("graphs", "get", {
+    summary: "A graph and the state of its tasks.",
+    request: Schema.Struct(ofGraph).annotate({ identifier: "GetGraph" }),
+    answer: Graph,
+    problems: [GraphNotFound]
+  }),
+  "graphs.list": endpoint("graphs", "list", {
+    summary: "Graphs, newest first. An empty request lists the first page.",
+    request: PageQuery.annotate({ identifier: "ListGraphs" }),
+    answer: Page(GraphSummary).annotate({ identifier: "GraphPage" })
+  }),
+  "graphs.wait": endpoint("graphs", "wait", {
+    summary: "The graph once all of it has ended, or as it stands after `timeout_ms`: look at `ended`.",
+    request: Schema.Struct({ ...ofGraph, ...waits }).annotate({ identifier: "WaitForGraph" }),
+    answer: Graph,
+    problems: [GraphNotFound],
+    holds: true
+  }),
+  "graphs.cancel": endpoint("graphs", "cancel", {
+    summary: "Have all of a graph that has not ended end as `cancelled`.",
+    request: Schema.Struct({ ...ofGraph, reason }).annotate({ identifier: "CancelGraph" }),
+    answer: Graph,
+    problems: [GraphNotFound, Conflict]
+  }),
+  "graphs.retry": endpoint("graphs", "retry", {
+    summary: "Run what did not complete of a graph once more, as a graph of its own that links back by `retry_of`.",
+    request: Schema.Struct(ofGraph).annotate({ identifier: "RetryGraph" }),
+    answer: AcceptedGraph,
+    problems: [GraphNotFound, Conflict, IdempotencyMismatch]
   }),
   "agents.create": endpoint("agents", "create", {
     summary: "Define an agent.",

@@ -59,7 +59,8 @@ declare
 begin
   -- The graph's own key comes first: a repeated graph answers before anything is looked at.
   if p_graph is not null then
-    select * into v_graph from json_to_record(p_graph) as g (id uuid, namespace text, name text, key text, fingerprint text);
+    select * into v_graph from json_to_record(p_graph) as g (
+      id uuid, namespace text, name text, key text, fingerprint text, on_failure text, retry_of uuid, "references" json);
     if v_graph.key is not null then
       insert into idempotency_keys as k (namespace, key, fingerprint, resource_id)
       values (v_graph.namespace, v_graph.key, decode(v_graph.fingerprint, 'hex'), v_graph.id)
@@ -73,8 +74,14 @@ begin
         where k.namespace = v_graph.namespace and k.key = v_graph.key and k.resource_id <> v_graph.id;
       if found then return; end if;
     end if;
-    insert into graphs (id, namespace, name) values (v_graph.id, v_graph.namespace, v_graph.name)
+    insert into graphs (id, namespace, name, on_failure, retry_of)
+    values (v_graph.id, v_graph.namespace, v_graph.name, coalesce(v_graph.on_failure, 'continue'), v_graph.retry_of)
     on conflict (id) do nothing;
+    if v_graph."references" is not null then
+      insert into graph_references (graph_id, key, task_id)
+      select v_graph.id, r.key, r.id from json_to_recordset(v_graph."references") as r (key text, id uuid)
+      on conflict do nothing;
+    end if;
   end if;
 
   -- Parents outside of this batch are locked until commit, so that none can end unseen; one order for all.
@@ -149,18 +156,19 @@ begin
       o int, id uuid, namespace text, name text, type text, description text, agent_id uuid, lane task_lane,
       max_attempts int, at_most_once boolean, open int, dependents boolean, payload json, configuration json, labels jsonb,
       metadata json, parent_id uuid, graph_id uuid, graph_key text, retry_of uuid, run_at timestamptz,
-      deadline timestamptz, actor text, trace text, limits json
+      deadline timestamptz, actor text, trace text, limits json, fails_graph boolean, step json
     )
     where not n.o = any (v_refused)
   ), inserted as (
     insert into tasks (id, namespace, name, type, description, agent_id, status, waiting_for, lane, max_attempts,
       at_most_once, dependencies_open, has_dependents, payload, configuration, labels, metadata, parent_id, graph_id,
-      graph_key, retry_of, run_at, deadline, actor, trace, queued_at, result_ttl_ms, limited)
+      graph_key, retry_of, run_at, deadline, actor, trace, queued_at, result_ttl_ms, limited, step, fails_graph)
     select id, namespace, name, type, description, agent_id,
       case when waits is null then 'queued'::task_status else 'pending' end, waits, lane, max_attempts,
       coalesce(at_most_once, false), coalesce(open, 0), coalesce(dependents, false), payload, configuration, labels,
       metadata, parent_id, graph_id, graph_key, retry_of, run_at, deadline, actor, trace,
-      case when waits is null then now() end, (configuration ->> 'result_ttl_ms')::bigint, case when limits is not null then true end
+      case when waits is null then now() end, (configuration ->> 'result_ttl_ms')::bigint, case when limits is not null then true end,
+      case when step is not null then true end, fails_graph
     from batch
     on conflict (id) do nothing
     returning tasks.id, tasks.namespace, tasks.waiting_for, tasks.actor, tasks.trace, tasks.limited
@@ -176,10 +184,17 @@ begin
   end if;
 
   -- Joined rather than compared with an array, which would be read for each of many edges.
-  insert into task_dependencies (child_id, parent_id, on_ended, required)
-  select d.child, d.parent, d.on_ended, d.required
-  from json_to_recordset(p_dependencies) as d (child uuid, parent uuid, on_ended boolean, required boolean)
+  insert into task_dependencies (child_id, parent_id, on_ended, required, runs_if_skipped)
+  select d.child, d.parent, d.on_ended, d.required, d.runs_if_skipped
+  from json_to_recordset(p_dependencies)
+      as d (child uuid, parent uuid, on_ended boolean, required boolean, runs_if_skipped boolean)
     join unnest(v_new) as n (id) on n.id = d.child;
+  if p_graph is not null then
+    insert into graph_steps (task_id, definition, max_parallel)
+    select n.id, n.step, (n.step -> 'map' ->> 'max_parallel')::int
+    from json_to_recordset(p_tasks) as n (id uuid, step json) join unnest(v_new) as v (id) on v.id = n.id
+    where n.step is not null;
+  end if;
   update tasks p set has_dependents = true where p.id = any (v_parents) and not p.has_dependents;
   select array_agg(p.id) into v_ended from tasks p
   where p.id = any (v_parents) and p.status in ('completed', 'failed', 'timeout', 'cancelled');

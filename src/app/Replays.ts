@@ -12,6 +12,7 @@ import { Principal } from "../../protocol/Permission.ts"
 import { Conflict, type SubmitProblem, TaskNotFound } from "../../protocol/Problem.ts"
 import { type AcceptedTask, isTerminal, type SubmitTask, type Task } from "../../protocol/Task.ts"
 import type { ReplayTask } from "../../protocol/TaskAction.ts"
+import { GraphReader } from "../ledger/GraphReader.ts"
 import { TaskReader } from "../ledger/TaskReader.ts"
 import { orUnavailable, unavailable } from "./outage.ts"
 import { retryCommand } from "./TaskRetry.ts"
@@ -31,6 +32,7 @@ export class Replays extends Context.Service<
     Replays,
     Effect.gen(function* () {
       const reader = yield* TaskReader
+      const graphs = yield* GraphReader
       const scheduler = yield* Scheduler
       const agents = yield* AgentStore
       const artifacts = yield* ArtifactStore
@@ -43,6 +45,9 @@ export class Replays extends Context.Service<
         }
         if (!isTerminal(task.status)) return yield* notReplayed(task, "has not ended; cancel it first")
         if (task.status === "completed") return yield* notReplayed(task, "completed; submit it again to repeat it")
+        if (task.graph_id !== null && (yield* graphs.isMap(namespace, id))) {
+          return yield* notReplayed(task, `is a map; retry its graph ${task.graph_id}`)
+        }
         const open = yield* reader.openDependencies(namespace, id)
         const agent = task.agent_id === null ? undefined : yield* agents.byId(task.agent_id)
         const at = DateTime.formatIso(yield* DateTime.now)

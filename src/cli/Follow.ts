@@ -94,7 +94,10 @@ export const graphStates = (id: GraphId, connected: Connected) =>
       const names = yield* agentNames
       const stopwatch = yield* makeStopwatch
       const look = Effect.gen(function* () {
-        const [took, graph] = yield* patiently(Effect.timed(client.graphs.get({ params: { id } })), connected)
+        const [took, graph] = yield* patiently(
+          Effect.timed(client.graphs.get({ params: { id }, query: {} })),
+          connected
+        )
         const wanted = Duration.toMillis(took) / lookMillis.mostShareOfTime
         const pause = Math.min(lookMillis.most, Math.max(lookMillis.least, wanted))
         return { graph, pause }

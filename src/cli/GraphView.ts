@@ -5,7 +5,7 @@
  * shown that need a look (running, failed, next), the others are counted.
  */
 import { CliOutput } from "effect/cli"
-import { type Graph, isTerminal } from "../../protocol/Task.ts"
+import { type Graph, type GraphSummary, isTerminal } from "../../protocol/Task.ts"
 import * as Ink from "./Ink.ts"
 import type { Size } from "./Screen.ts"
 
@@ -68,20 +68,39 @@ export const frame = (seen: GraphSeen, size: Size, ink: Ink.Ink): ReadonlyArray<
 export const title = (graph: Graph) =>
   graph.name === null ? `graph ${graph.id}` : `graph ${Ink.printable(graph.name)} (${graph.id})`
 
-/** `3 completed, 2 running, 4 pending of 9`. */
+/** Not run because its condition did not hold, or because a parent was not. */
+export const isSkipped = (task: GraphTask) => task.status === "cancelled" && task.error?.code === "skipped"
+
+const statusOf = (task: GraphTask) => (isSkipped(task) ? "skipped" : task.status)
+
+const statusOrder = ["failed", "timeout", "cancelled", "completed", "skipped", "running", "queued", "pending", "paused"]
+
+/** `3 completed, 2 running, 4 pending`, without those of which there are none. */
+const countsOf = (counts: { readonly [status: string]: number }): string =>
+  statusOrder.flatMap((status) => (counts[status] === undefined ? [] : [`${counts[status]} ${status}`])).join(", ")
+
+/** `3 completed, 2 running, 4 pending of 9`; elements of maps are not counted. */
 export const sum = (graph: Graph): string => {
-  const counts = Map.groupBy(graph.tasks, (task) => task.status)
-  const order = ["failed", "timeout", "cancelled", "completed", "running", "queued", "pending", "paused"] as const
-  const parts = order.flatMap((status) => {
-    const count = counts.get(status)?.length ?? 0
-    return count === 0 ? [] : [`${count} ${status}`]
-  })
-  return `${parts.join(", ")} of ${graph.tasks.length}`
+  const counts: Record<string, number> = {}
+  for (const task of graph.tasks) counts[statusOf(task)] = (counts[statusOf(task)] ?? 0) + 1
+  return `${countsOf(counts)} of ${graph.tasks.length}`
 }
+
+export const list = (graphs: ReadonlyArray<GraphSummary>, ink: Ink.Ink): string =>
+  Ink.table(
+    ["ID", "NAME", "TASKS", "CREATED"],
+    graphs.map((graph) => [
+      graph.id,
+      Ink.printable(graph.name ?? ""),
+      countsOf(graph.counts),
+      graph.created_at.slice(0, 19).replace("T", " ")
+    ]),
+    ink
+  )
 
 const worthALook = (tasks: ReadonlyArray<GraphTask>, room: number): ReadonlyArray<GraphTask> => {
   const rank = (task: GraphTask) => {
-    if (task.status === "running") return 0
+    if (task.status === "running" || hasElements(task)) return 0
     if (task.status === "failed" || task.status === "timeout") return 1
     if (task.status === "queued") return 2
     return isTerminal(task.status) ? 4 : 3
@@ -126,7 +145,7 @@ const agentOf = (task: GraphTask, seen: GraphSeen) =>
   task.agent_id === null ? "" : (seen.agentNames.get(task.agent_id) ?? "")
 
 const line = (task: GraphTask, seen: GraphSeen, columns: Columns, ink: Ink.Ink): string => {
-  const percentage = task.status === "completed" ? 100 : (task.progress?.percentage ?? 0)
+  const percentage = percentageOf(task)
   const cells = [
     sign(task, ink),
     " ",
@@ -140,14 +159,35 @@ const line = (task: GraphTask, seen: GraphSeen, columns: Columns, ink: Ink.Ink):
   return cells.join("").trimEnd()
 }
 
+const percentageOf = (task: GraphTask): number => {
+  if (task.status === "completed") return 100
+  if (task.map === undefined) return task.progress?.percentage ?? 0
+  const total = task.map.total ?? 0
+  return total === 0 ? 0 : (100 * endedElements(task.map)) / total
+}
+
+const endedElements = ({ counts }: NonNullable<GraphTask["map"]>): number =>
+  (["completed", "failed", "timeout", "cancelled"] as const).reduce((sum, status) => sum + (counts[status] ?? 0), 0)
+
+/** `12 of 40, 1 failed`: elements that have ended, and those among them that did not complete. */
+const elementsOf = (task: GraphTask): string => {
+  const { map } = task
+  if (map === undefined || map.total === null) return ""
+  const { completed: _, pending: _pending, queued: _queued, running: _running, paused: _paused, ...others } = map.counts
+  const not = countsOf(others)
+  return `${endedElements(map)} of ${map.total}${not === "" ? "" : `, ${not}`}`
+}
+
 /** What else is worth saying in the line: the error, the present step, the time, what it waits for. */
 export const note = (task: GraphTask, seen: GraphSeen): string => {
   const parts = [
+    task.taken_over === true ? "taken over" : "",
+    elementsOf(task),
     task.attempt > 1 ? `attempt ${task.attempt}` : "",
     task.execution_time_ms !== null ? Ink.duration(task.execution_time_ms) : runningTime(task, seen),
     task.error !== null ? Ink.printable(task.error.message) : "",
     task.status === "running" ? Ink.printable(task.progress?.current_step ?? "") : "",
-    task.status === "pending" ? waiting(task, seen.graph) : "",
+    task.status === "pending" && (task.map === undefined || task.map.total === null) ? waiting(task, seen.graph) : "",
     task.status === "queued" ? "queued" : ""
   ]
   return parts.filter((part) => part !== "").join("  ")
@@ -168,37 +208,51 @@ const waiting = (task: GraphTask, graph: Graph): string => {
 const colour = (task: GraphTask, ink: Ink.Ink) => {
   if (task.status === "completed") return ink.green
   if (task.status === "failed" || task.status === "timeout") return ink.red
-  return task.status === "running" ? ink.cyan : ink.dim
+  return task.status === "running" || hasElements(task) ? ink.cyan : ink.dim
 }
+
+/** A map whose elements are under way. */
+const hasElements = (task: GraphTask) => task.status === "pending" && task.map !== undefined && task.map.total !== null
 
 const sign = (task: GraphTask, ink: Ink.Ink) => {
   if (task.status === "completed") return ink.green(ink.ok)
   if (task.status === "failed" || task.status === "timeout") return ink.red(ink.bad)
+  if (isSkipped(task)) return ink.dim("-")
   if (task.status === "cancelled") return ink.yellow(ink.bad)
-  return task.status === "running" ? ink.cyan(">") : ink.dim(".")
+  return task.status === "running" || hasElements(task) ? ink.cyan(">") : ink.dim(".")
 }
 
 /** A plain line for each task whose state is not the one in `before`: for output that nobody watches. */
 export const changes = (before: Graph | undefined, seen: GraphSeen): ReadonlyArray<string> => {
-  const old = new Map(before?.tasks.map((task) => [task.key, `${task.status} ${task.attempt}`]))
+  const old = new Map(before?.tasks.map((task) => [task.key, stateOf(task)]))
   return inOrder(seen.graph).flatMap((task) => {
-    if (old.get(task.key) === `${task.status} ${task.attempt}`) return []
-    const words = [task.key, task.status, agentOf(task, seen), note(task, seen)]
+    if (old.get(task.key) === stateOf(task)) return []
+    const words = [task.key, statusOf(task), agentOf(task, seen), note(task, seen)]
     return [words.filter((word) => word !== "").join("  ")]
   })
 }
 
+/** What is told when it changes. Of a map also each tenth of its elements. */
+const stateOf = (task: GraphTask) =>
+  `${task.status} ${task.attempt} ${hasElements(task) ? Math.floor(percentageOf(task) / 10) : ""}`
+
 /** The table that a finished graph ends with. */
 export const outcome = (seen: GraphSeen, ink: Ink.Ink): string =>
   Ink.table(
-    ["TASK", "STATUS", "AGENT", "ATTEMPT", "TIME", "ERROR"],
+    ["TASK", "STATUS", "AGENT", "ATTEMPT", "TIME", "NOTE"],
     inOrder(seen.graph).map((task) => [
       task.key,
-      colour(task, ink)(task.status),
+      colour(task, ink)(statusOf(task)),
       agentOf(task, seen),
       String(task.attempt),
       task.execution_time_ms === null ? "" : Ink.duration(task.execution_time_ms),
-      task.error === null ? "" : Ink.printable(`${task.error.code}: ${task.error.message}`)
+      [
+        task.taken_over === true ? "taken over" : "",
+        elementsOf(task),
+        task.error === null ? "" : Ink.printable(`${task.error.code}: ${task.error.message}`)
+      ]
+        .filter((part) => part !== "")
+        .join("  ")
     ]),
     ink
   )

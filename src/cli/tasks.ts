@@ -21,6 +21,8 @@ import { filterFlags, filterFrom } from "./taskFilter.ts"
 
 const id = Argument.String("id").pipe(Argument.withSchema(TaskId), Argument.withDescription("Id of the task"))
 
+const tree = Flag.Boolean("tree").pipe(Flag.withDefault(false))
+
 const get = Command.make(
   "get",
   {
@@ -28,12 +30,15 @@ const get = Command.make(
     wait: millisFlag("wait", Limits.waitMillisMax).pipe(
       Flag.withDescription(`Wait for its end, at most ${Limits.waitMillisMax / 1000}s`),
       Flag.optional
-    )
+    ),
+    tree: tree.pipe(Flag.withDescription("With --wait: for the end of all tasks below it too"))
   },
   Effect.fn("tasks.get")(function* (given) {
     const client = yield* Client
     const output = yield* Output
-    const query = Option.isSome(given.wait) ? { wait: Duration.millis(given.wait.value) } : {}
+    const query = Option.isSome(given.wait)
+      ? { wait: Duration.millis(given.wait.value), ...(given.tree && { tree: true }) }
+      : {}
     yield* output.answer(yield* client.tasks.get({ params: { id: given.id }, query }), TaskView.details)
   })
 ).pipe(Command.provide(Client.layer), Command.withDescription("Show a task"))
@@ -78,13 +83,17 @@ const watch = Command.make(
 
 const cancel = Command.make(
   "cancel",
-  { id, reason: filter("reason", "Kept with the task for whoever asks why") },
+  {
+    id,
+    reason: filter("reason", "Kept with the task for whoever asks why"),
+    tree: tree.pipe(Flag.withDescription("All tasks below it too"))
+  },
   Effect.fn("tasks.cancel")(function* (given) {
     const client = yield* Client
     const output = yield* Output
     const payload = Record.getSomes({ reason: given.reason })
     yield* output.answer(
-      yield* client.tasks.cancel({ params: { id: given.id }, payload }),
+      yield* client.tasks.cancel({ params: { id: given.id }, query: given.tree ? { tree: true } : {}, payload }),
       (task) => `${task.id}  ${task.status}`
     )
   })

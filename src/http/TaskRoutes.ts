@@ -8,6 +8,7 @@ import { CancelTask } from "../../protocol/api/TasksApi.ts"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { Overloaded } from "../../protocol/Problem.ts"
+import { Graphs } from "../app/Graphs.ts"
 import { Tasks } from "../app/Tasks.ts"
 import { addHeaders, jsonAnswer } from "./answers.ts"
 import { makeSubmitBatch } from "./Batch.ts"
@@ -24,6 +25,7 @@ export const layer = HttpApiBuilder.group(
   "tasks",
   Effect.fnUntraced(function* (handlers) {
     const tasks = yield* Tasks
+    const graphs = yield* Graphs
     const body = yield* makeBodyReader
     const submitBatch = yield* makeSubmitBatch
     const eventStream = yield* makeEventStream
@@ -70,18 +72,21 @@ export const layer = HttpApiBuilder.group(
       )
       .handleRaw(
         "cancel",
-        Effect.fnUntraced(function* ({ params }) {
+        Effect.fnUntraced(function* ({ params, query }) {
           const { reason } = yield* body.command(decodeCancel, { whenEmpty: {} })
-          return yield* tasks.cancel(params.id, reason)
+          return yield* query.tree === true ? graphs.cancelTree(params.id, reason) : tasks.cancel(params.id, reason)
         })
       )
       .handleAll({
         list: ({ query }) => tasks.list(query),
-        get: ({ params, query: { wait } }) =>
+        get: ({ params, query: { tree, wait } }) =>
           wait === undefined
             ? tasks.get(params.id)
             : // A node that stops answers with the task as it stands rather than keep its caller waiting.
-              Effect.raceFirst(tasks.wait(params.id, wait), Effect.andThen(draining.begun, tasks.get(params.id))),
+              Effect.raceFirst(
+                (tree === true ? graphs.waitTree : tasks.wait)(params.id, wait),
+                Effect.andThen(draining.begun, tasks.get(params.id))
+              ),
         events: Effect.fnUntraced(function* ({ headers, params, query }) {
           const after = query.after ?? headers["last-event-id"] ?? 0
           if (headers.accept?.includes("text/event-stream") === true) return yield* eventStream(params.id, after)

@@ -64,7 +64,10 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
               namespace: options.graph.namespace,
               name: options.graph.name,
               key: options.graph.idempotency?.key,
-              fingerprint: options.graph.idempotency?.fingerprint
+              fingerprint: options.graph.idempotency?.fingerprint,
+              on_failure: options.graph.onFailure,
+              retry_of: options.graph.retryOf,
+              references: options.graph.references
             })
       yield* Metric.update(Metrics.ledgerBatchSize({ operation: "accept" }), tasks.length)
       const whole = sql.unsafe<AcceptRow>(

@@ -9,9 +9,10 @@ import { Context, Duration, Effect, Fiber, Metric, Queue, Schedule, Semaphore } 
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
 import { Bus } from "../../actors/ports/Bus.ts"
+import type { GraphWork } from "../../actors/ports/GraphLedger.ts"
 import { LedgerUnavailable, type Ready } from "../../actors/ports/Ledger.ts"
 import type { Event } from "../../protocol/Event.ts"
-import type { NodeName } from "../../protocol/Ids.ts"
+import { GraphId, type NodeName } from "../../protocol/Ids.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import * as Batcher from "./Batcher.ts"
 import { isTransient, messageOf } from "./Postgres.ts"
@@ -90,6 +91,7 @@ export const make = (node: NodeName) =>
     const scope = yield* Effect.scope
     const actor = `node:${node}`
     const ready = yield* Queue.sliding<Ready>(limits.readyMax)
+    const work = yield* Queue.sliding<GraphWork>(limits.readyMax)
 
     /**
      * Waits for an effect no longer than `within`. What is late is interrupted in the background: ending a statement on a
@@ -188,16 +190,19 @@ export const make = (node: NodeName) =>
     /** Told of every announced change; whoever sets it looks for room that it made. */
     const watched: { changed: (changes: ReadonlyArray<TaskRows.ChangeRow>) => void } = { changed: () => {} }
 
-    const announce = (changes: ReadonlyArray<TaskRows.ChangeRow>) =>
-      changes.length === 0
-        ? Effect.void
-        : Effect.andThen(
-            Effect.andThen(
-              Effect.sync(() => watched.changed(changes)),
-              publish(changes.map((change) => TaskRows.changeEvent(change, actor)))
-            ),
-            offerReady(changes.filter((change) => change.status === "queued").map((change) => change.id))
-          )
+    const announce = (changes: ReadonlyArray<TaskRows.ChangeRow>): Effect.Effect<void> => {
+      if (changes.length === 0) return Effect.void
+      const facts = changes.filter(TaskRows.isFact)
+      for (const { event, id } of changes.length === facts.length ? [] : changes) {
+        if (event === "step") Queue.offerUnsafe(work, { _tag: "Step", id })
+        else if (event === "ending") Queue.offerUnsafe(work, { _tag: "Ending", id: GraphId.make(id) })
+      }
+      watched.changed(facts)
+      return Effect.andThen(
+        publish(facts.map((change) => TaskRows.changeEvent(change, actor))),
+        offerReady(facts.filter((change) => change.status === "queued").map((change) => change.id))
+      )
+    }
 
     /** Groups requests of a kind; see `Batcher`. */
     const batch = <A, B, E extends CommitError>(
@@ -217,12 +222,21 @@ export const make = (node: NodeName) =>
       })
 
     /** Rows of a statement that changes no tasks. */
-    const rowsOf = <Row extends object>(operation: string, text: string, params: ReadonlyArray<unknown>) =>
-      refusedIsDefect(commit<Row>(operation, () => sql.unsafe(text, params)))
+    const rowsOf = <Row extends object>(
+      operation: string,
+      text: string,
+      params: ReadonlyArray<unknown>,
+      patience?: Duration.Duration
+    ) => refusedIsDefect(commit<Row>(operation, () => sql.unsafe(text, params), patience))
 
     /** Changes of a statement, announced. */
-    const changes = Effect.fnUntraced(function* (operation: string, text: string, params: ReadonlyArray<unknown>) {
-      const changed = yield* rowsOf<TaskRows.ChangeRow>(operation, text, params)
+    const changes = Effect.fnUntraced(function* (
+      operation: string,
+      text: string,
+      params: ReadonlyArray<unknown>,
+      patience?: Duration.Duration
+    ) {
+      const changed = yield* rowsOf<TaskRows.ChangeRow>(operation, text, params, patience)
       yield* announce(changed)
       return changed
     })
@@ -234,6 +248,7 @@ export const make = (node: NodeName) =>
       actor,
       limits,
       ready,
+      work,
       commit,
       commitUntilKnown,
       refusedIsDefect,

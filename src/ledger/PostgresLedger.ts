@@ -12,6 +12,7 @@ import * as Admitting from "./Admitting.ts"
 import * as Claiming from "./Claiming.ts"
 import * as Committing from "./Committing.ts"
 import * as Controlling from "./Controlling.ts"
+import * as GraphSteps from "./GraphSteps.ts"
 import { ledger } from "./LedgerFunctions.ts"
 import * as Settling from "./Settling.ts"
 import * as Signalling from "./Signalling.ts"
@@ -148,6 +149,7 @@ const make = (node: NodeName) =>
       ready,
       signals,
       streams,
+      graphs: GraphSteps.make(committing),
       accept,
       earlier,
       claim,

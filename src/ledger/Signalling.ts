@@ -216,7 +216,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
       `select * from ${ledger}.task_unpause($1::text, $2::uuid, $3::text)`,
       [namespace, id, by]
     )
-    const changed = rows.flatMap(({ change }) => (change === null ? [] : [change]))
+    const changed = rows.flatMap(({ change }) => (change !== null && TaskRows.isFact(change) ? [change] : []))
     yield* publish(changed.map((change) => TaskRows.changeEvent(change, change.event === "TaskResumed" ? by : actor)))
     yield* offerReady(changed.filter(({ status }) => status === "queued").map((change) => change.id))
     const outcome = rows[0]?.outcome ?? "unknown"

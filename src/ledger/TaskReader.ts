@@ -177,10 +177,32 @@ export class TaskReader extends Context.Service<
             where t.graph_id = ${id} and t.namespace = ${namespace} and t.graph_key is not null
             order by t.id limit ${Limits.graphTasksMax}
           `
-          return Views.graphOfRows(found, tasks)
+          const taken =
+            found.retry_of === null
+              ? []
+              : yield* sql<Views.GraphTaskRow>`
+                  select ${sql.literal(Views.graphTaskColumns)}, true as taken_over
+                  from graph_references r join tasks t on t.id = r.task_id
+                  where r.graph_id = ${id} and t.namespace = ${namespace} order by t.id limit ${Limits.graphTasksMax}
+                `
+          const all = [...taken, ...tasks]
+          const steps = all.filter(({ step }) => step === true).map((task) => task.id)
+          const elements = steps.length === 0 ? [] : yield* elementsOf(steps)
+          return Views.graphOfRows(found, all, elements)
         },
         (effect) => orUnavailable("TaskReader.graph")(effect)
       )
+
+      /** Those of steps that are maps, by status. */
+      const elementsOf = (steps: ReadonlyArray<TaskId>) =>
+        sql<Views.ElementsRow>`
+          select s.task_id as id, s.total, e.status, coalesce(e.count, 0)::int as count
+          from graph_steps s left join lateral (
+            select t.status, count(*) from map_elements m join tasks t on t.id = m.task_id
+            where m.map_id = s.task_id group by t.status
+          ) e on true
+          where s.task_id = any (${steps}::uuid[]) and s.definition -> 'map' is not null
+        `
 
       const graphTasks = Effect.fn("TaskReader.graphTasks")((namespace: Namespace, id: GraphId) =>
         sql<{ readonly key: GraphKey; readonly id: TaskId }>`
@@ -197,7 +219,7 @@ export class TaskReader extends Context.Service<
         sql<Dependency>`
           select d.parent_id as task_id, case when d.on_ended then 'ended' else 'completed' end as on, d.required
           from task_dependencies d join tasks t on t.id = d.child_id
-          where d.child_id = ${id} and t.namespace = ${namespace} and not d.resolved
+          where d.child_id = ${id} and t.namespace = ${namespace} and not d.resolved and d.element is null
           order by d.parent_id
         `.pipe(orUnavailable("TaskReader.openDependencies"))
       )

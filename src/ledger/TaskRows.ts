@@ -22,7 +22,8 @@ export const acceptRow = (task: NewTask, ordinal: number, hasDependents: boolean
     max_attempts: task.maxAttempts,
     at_most_once: task.atMostOnce || undefined,
     open: task.dependencies.length || undefined,
-    dependents: hasDependents || undefined,
+    dependents: hasDependents || task.step !== undefined || task.failsGraph || undefined,
+    fails_graph: task.failsGraph || undefined,
     description: task.description,
     parent_id: task.parentId,
     graph_id: task.graphId,
@@ -40,6 +41,7 @@ export const acceptRow = (task: NewTask, ordinal: number, hasDependents: boolean
   if (task.payload !== undefined) parts.push(`"payload":${task.payload}`)
   if (task.configuration !== undefined) parts.push(`"configuration":${task.configuration}`)
   if (task.labels !== undefined) parts.push(`"labels":${task.labels}`)
+  if (task.step !== undefined) parts.push(`"step":${task.step}`)
   if (task.metadata !== undefined) parts.push(`"metadata":${task.metadata}`)
   return `${parts.join(",")}}`
 }
@@ -52,7 +54,8 @@ export const dependencyRows = (tasks: ReadonlyArray<NewTask>): string =>
         child: task.id,
         parent: dependency.task_id,
         on_ended: dependency.on === "ended",
-        required: dependency.required ?? true
+        required: dependency.required ?? true,
+        runs_if_skipped: dependency.if_skipped === "run" || undefined
       }))
     )
   )
@@ -137,12 +140,12 @@ export const startedData = (attempt: number, agentVersion: number | undefined) =
 /** The version of an agent's first definition. */
 export const firstDefinition = 1
 
-/** A `task_change` as JSON or as columns. */
+/** A `task_change` as JSON or as columns. One without a status is no fact but says that a step or a graph is due. */
 export interface ChangeRow {
   readonly id: TaskId
   readonly namespace: Namespace
   readonly number: number
-  readonly event: EventType
+  readonly event: EventType | "step" | "ending"
   readonly at: string | Date
   readonly status: TaskStatus
   readonly agent_id: AgentId | null
@@ -150,7 +153,10 @@ export interface ChangeRow {
   readonly data: Schema.Json
 }
 
-export const changeEvent = (row: ChangeRow, actor: string): Event => ({
+export const isFact = (row: ChangeRow): row is ChangeRow & { readonly event: EventType } =>
+  row.event !== "step" && row.event !== "ending"
+
+export const changeEvent = (row: ChangeRow & { readonly event: EventType }, actor: string): Event => ({
   type: row.event,
   kind: "task",
   aggregate: row.id,

@@ -5,9 +5,17 @@
  */
 import type { Schema } from "effect"
 import type { Event } from "../../protocol/Event.ts"
-import type { GraphKey } from "../../protocol/Ids.ts"
+import type { GraphKey, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import type { Dependency, Graph, Task, TaskConfiguration, TaskError, WaitingOn } from "../../protocol/Task.ts"
+import type {
+  Dependency,
+  Graph,
+  Task,
+  TaskConfiguration,
+  TaskError,
+  TaskStatus,
+  WaitingOn
+} from "../../protocol/Task.ts"
 import { startedData } from "./TaskRows.ts"
 
 /** A column of Postgres's clock as RFC 3339 in UTC with microseconds, whatever the session's time zone. */
@@ -28,7 +36,7 @@ export const listColumns = `${summaryColumns}, null as result, false as has_payl
 export const taskColumns = `${summaryColumns}, t.result, t.payload is not null as has_payload, t.payload, (
     select json_agg(json_build_object('task_id', d.parent_id, 'on', case when d.on_ended then 'ended' else 'completed' end,
       'required', d.required) order by d.parent_id)
-    from task_dependencies d where d.child_id = t.id
+    from task_dependencies d where d.child_id = t.id and d.element is null
   ) as dependencies, case when t.waiting_for = 'capacity' then (
     select json_build_object('limit_id', w.limit_id, 'limit', l.name, 'key', w.key, 'position', q.position,
       'estimate_ms', ceil(q.position * l.rate_window_ms::float8 / l.rate_limit))
@@ -101,29 +109,53 @@ const ofAttempts: ReadonlySet<Event["type"]> = new Set([
 ])
 
 /** `g` is the graph. */
-export const graphColumns = `g.id, g.namespace, g.name, ${utc("g.created_at", "created_at")}`
+export const graphColumns = `g.id, g.namespace, g.name, ${utc("g.created_at", "created_at")}, g.on_failure, g.retry_of`
 
-export type GraphRow = Pick<Graph, "id" | "namespace" | "name" | "created_at">
+export type GraphRow = Pick<Graph, "id" | "namespace" | "name" | "created_at" | "on_failure" | "retry_of">
 
 /**
  * A task as its graph shows it. A result is looked into only where that is safe: Postgres cannot take apart a JSON
- * document that holds the escape of a NUL character.
+ * document that holds the escape of a NUL character. Names of parents are those of this graph, also where the parent is a
+ * task of the graph that this one retries.
  */
-export const graphTaskColumns = `t.id, t.graph_key as key, t.name, t.type, t.agent_id, t.status, t.waiting_for, t.attempt,
+export const graphTaskColumns = `t.id, t.graph_key as key, t.step, t.name, t.type, t.agent_id, t.status, t.waiting_for, t.attempt,
   t.progress,
   case when t.status <> 'completed' and strpos(t.result::text, '\\u0000') = 0 then t.result -> 'error' end as error,
   case when strpos(t.result::text, '\\u0000') = 0 then (t.result ->> 'execution_time_ms')::float8 end as execution_time_ms,
   array(
     select p.graph_key from task_dependencies d join tasks p on p.id = d.parent_id
-    where d.child_id = t.id and p.graph_id = t.graph_id order by p.id
+    where d.child_id = t.id and d.element is null and p.graph_key is not null order by p.id
   ) as dependencies`
 
 export interface GraphTaskRow extends Omit<Graph["tasks"][number], "error" | "dependencies"> {
+  readonly step: boolean | null
   readonly error: TaskError | null
   readonly dependencies: ReadonlyArray<GraphKey>
 }
 
-export const graphOfRows = (graph: GraphRow, tasks: ReadonlyArray<GraphTaskRow>): Graph => {
+/** Elements of one map of a graph in one state; a map without elements has one row without a status. */
+export interface ElementsRow {
+  readonly id: TaskId
+  readonly total: number | null
+  readonly status: TaskStatus | null
+  readonly count: number
+}
+
+export const graphOfRows = (
+  graph: GraphRow,
+  rows: ReadonlyArray<GraphTaskRow>,
+  elements: ReadonlyArray<ElementsRow>
+): Graph => {
+  const maps = new Map<string, { readonly total: number | null; readonly counts: Record<string, number> }>()
+  for (const { count, id, status, total } of elements) {
+    const map = maps.get(id) ?? { total, counts: {} }
+    maps.set(id, map)
+    if (status !== null) map.counts[status] = count
+  }
+  const tasks = rows.map(({ step: _, ...task }) => {
+    const map = maps.get(task.id)
+    return map === undefined ? task : { ...task, map }
+  })
   const counts: Record<string, number> = {}
   for (const { status } of tasks) counts[status] = (counts[status] ?? 0) + 1
   const open = ["pending", "queued", "running", "paused"].some((status) => counts[status] !== undefined)

@@ -16,6 +16,7 @@ import { agentHandlers } from "./agentHandlers.ts"
 import { controlHandlers } from "./controlHandlers.ts"
 import { EndpointCounter } from "./EndpointStats.ts"
 import type { Exchange } from "./Exchange.ts"
+import { graphHandlers } from "./graphHandlers.ts"
 import type { Call, Handlers } from "./Handlers.ts"
 import { limitHandlers } from "./limitHandlers.ts"
 import { bearerKey, idempotencyKey } from "./RequestHead.ts"
@@ -42,6 +43,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
     ...(yield* taskHandlers),
     ...(yield* signalHandlers),
     ...(yield* controlHandlers),
+    ...(yield* graphHandlers),
     ...(yield* agentHandlers),
     ...(yield* limitHandlers),
     ...(yield* scheduleHandlers),

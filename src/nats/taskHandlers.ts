@@ -7,11 +7,13 @@ import { withIdempotencyKey, withItemKey } from "../../protocol/IdempotencyKeys.
 import * as Limits from "../../protocol/Limits.ts"
 import { invalidField, TooLarge } from "../../protocol/Problem.ts"
 import { waitMillisDefault } from "../../protocol/service/Endpoints.ts"
+import { Graphs } from "../app/Graphs.ts"
 import { Tasks } from "../app/Tasks.ts"
 import type { Handlers } from "./Handlers.ts"
 
 export const taskHandlers = Effect.gen(function* () {
   const tasks = yield* Tasks
+  const graphs = yield* Graphs
   return {
     "tasks.submit": (command, { key }) =>
       Effect.flatMap(Effect.fromResult(withIdempotencyKey(command, key)), tasks.submit),
@@ -28,14 +30,17 @@ export const taskHandlers = Effect.gen(function* () {
       Effect.flatMap(Effect.fromResult(withIdempotencyKey(command, key)), tasks.submitGraph),
     "tasks.get": ({ id }) => tasks.get(id),
     "tasks.list": (query) => tasks.list(query),
-    "tasks.wait": ({ id, timeout_ms = waitMillisDefault }, { stopping }) =>
-      Effect.raceFirst(tasks.wait(id, Duration.millis(timeout_ms)), Effect.andThen(stopping, tasks.get(id))),
+    "tasks.wait": ({ id, timeout_ms = waitMillisDefault, tree }, { stopping }) =>
+      Effect.raceFirst(
+        (tree === true ? graphs.waitTree : tasks.wait)(id, Duration.millis(timeout_ms)),
+        Effect.andThen(stopping, tasks.get(id))
+      ),
     "tasks.events": ({ after = 0, id, limit = Limits.pageEntriesDefault }) =>
       Effect.map(tasks.events(id, { after, limit }), (data) => ({
         data,
         next_after: data.length < limit ? null : (data.at(-1)?.number ?? null)
       })),
-    "tasks.cancel": ({ id, reason }) => tasks.cancel(id, reason),
+    "tasks.cancel": ({ id, reason, tree }) => (tree === true ? graphs.cancelTree : tasks.cancel)(id, reason),
     "tasks.retry": ({ id }) => tasks.retry(id)
   } satisfies Partial<Handlers>
 })

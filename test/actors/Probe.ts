@@ -3,15 +3,26 @@
  * the effects of a task, as the world outside would see them.
  */
 import { Context, Effect, Latch, Layer, type Schema } from "effect"
-import { type Behaviour, BehaviourFailure, Behaviours, SettingsInvalid } from "../../actors/Behaviour.ts"
+import {
+  type Behaviour,
+  BehaviourFailure,
+  Behaviours,
+  type ChildTask,
+  SettingsInvalid
+} from "../../actors/Behaviour.ts"
 
 export interface Act {
   /** What the attempt does; it returns at once when absent. */
-  readonly do?: "fail" | "refuse" | "crash" | "hang" | "wait" | "report" | "clean-up" | "interrupt"
+  readonly do?: "fail" | "refuse" | "crash" | "hang" | "wait" | "report" | "clean-up" | "interrupt" | "submit"
   /** The gate that `wait` waits for. */
   readonly gate?: string
   /** Attempts that do it; later ones return at once. */
   readonly times?: number
+  /** What `submit` submits, at a step of that name; then its first attempt fails. */
+  readonly children?: ReadonlyArray<ChildTask>
+  readonly step?: string
+  /** Submitted instead from the second attempt on. */
+  readonly otherwise?: ReadonlyArray<ChildTask>
   /** Reports of progress that `report` makes. */
   readonly reports?: number
 }
@@ -107,6 +118,12 @@ export const layer = Layer.effectContext(
                     return yield* Effect.never
                   case "clean-up":
                     return yield* Effect.onInterrupt(Effect.never, () => gate(act.gate ?? "").await)
+                  case "submit": {
+                    const children = (attempt.number > 1 ? act.otherwise : undefined) ?? act.children ?? []
+                    const ids = yield* attempt.submit(act.step ?? "step", children)
+                    if (attempt.number > 1) return ids
+                    return yield* new BehaviourFailure({ code: "told", message: "after submitting", retryable: true })
+                  }
                   case "wait":
                     yield* gate(act.gate ?? "").await
                     break

@@ -5,9 +5,11 @@ import { SqlClient } from "effect/sql"
 import { SchedulerLimits } from "../../actors/AcceptQueue.ts"
 import { AgentDirectory } from "../../actors/AgentDirectory.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
+import { LargeDataLimits } from "../../actors/LargeData.ts"
 import { LimitDirectory } from "../../actors/LimitDirectory.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import { AgentId, NodeName, TaskId } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
 import type { GraphTask, SubmitGraph, SubmitTask } from "../../protocol/Task.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import { LimitRegistry } from "../../src/ledger/LimitRegistry.ts"
@@ -20,8 +22,9 @@ const node = (agentId: AgentId): GraphTask => ({ agent: agentId })
 
 const times = (count: number) => Array.from({ length: count }, (_, index) => index)
 
-/** A node that accepts and runs nothing. */
+/** A node that accepts, nothing above what fits into a task's row, and runs nothing. */
 const accepting = Scheduler.layer.pipe(
+  Layer.provide(Layer.succeed(LargeDataLimits, { bytesMax: Limits.payloadBytesMax })),
   Layer.provideMerge(Dispatcher.layer),
   Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer)),
   Layer.provideMerge(Layer.mergeAll(AgentStorePostgres.layer, LimitRegistry.layer)),

@@ -10,6 +10,7 @@ import {
   ApiKeyId,
   ArtifactId,
   GraphId,
+  LimitName,
   OperationId,
   ScheduleId,
   ScheduleName,
@@ -21,6 +22,8 @@ import { type Permission, type Principal, permissions, type Role, rolePermission
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Graphs } from "../../src/app/Graphs.ts"
+import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { System } from "../../src/app/System.ts"
@@ -33,10 +36,12 @@ type Services =
   | Tasks
   | TaskControl
   | Retention
+  | Graphs
   | Agents
   | ApiKeys
   | Artifacts
   | Schedules
+  | LimitRules
   | System
   | UuidV7
   | SqlClient.SqlClient
@@ -47,12 +52,14 @@ interface Things {
   readonly task: TaskId
   readonly ended: TaskId
   readonly graph: GraphId
+  readonly endedGraph: GraphId
   readonly agent: string
   readonly key: ApiKeyId
   readonly artifact: ArtifactId
   readonly schedule: ScheduleId
   readonly dead: TaskId
   readonly operation: OperationId
+  readonly limit: string
 }
 
 interface Method {
@@ -110,6 +117,34 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
     },
     retry: { needs: ["task:retry"], missing: "TaskNotFound", attempt: ({ ended }) => Tasks.use((s) => s.retry(ended)) }
   },
+  Graphs: {
+    list: { needs: ["task:read"], attempt: () => Graphs.use((s) => s.list({})) },
+    wait: {
+      needs: ["task:read"],
+      missing: "GraphNotFound",
+      attempt: ({ graph }) => Graphs.use((s) => s.wait(graph, Duration.zero))
+    },
+    cancel: {
+      needs: ["task:cancel"],
+      missing: "GraphNotFound",
+      attempt: ({ graph }) => Graphs.use((s) => s.cancel(graph, undefined))
+    },
+    retry: {
+      needs: ["task:retry"],
+      missing: "GraphNotFound",
+      attempt: ({ endedGraph }) => Graphs.use((s) => s.retry(endedGraph))
+    },
+    waitTree: {
+      needs: ["task:read"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Graphs.use((s) => s.waitTree(task, Duration.zero))
+    },
+    cancelTree: {
+      needs: ["task:cancel"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Graphs.use((s) => s.cancelTree(task, undefined))
+    }
+  },
   Agents: {
     create: {
       needs: ["agent:create"],
@@ -165,6 +200,36 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
     },
     list: { needs: ["key:read"], attempt: () => ApiKeys.use((s) => s.list({})) },
     revoke: { needs: ["key:revoke"], missing: "KeyNotFound", attempt: ({ key }) => ApiKeys.use((s) => s.revoke(key)) }
+  },
+  LimitRules: {
+    create: {
+      needs: ["limit:create"],
+      attempt: () =>
+        Effect.flatMap(freshName, (name) =>
+          LimitRules.use((s) => s.create({ name: LimitName.make(name), key: "labels.none", concurrency: 1 }))
+        )
+    },
+    get: {
+      needs: ["limit:read"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.get(limit))
+    },
+    list: { needs: ["limit:read"], attempt: () => LimitRules.use((s) => s.list({})) },
+    update: {
+      needs: ["limit:update"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.update(limit, { concurrency: 3 }, undefined))
+    },
+    usage: {
+      needs: ["limit:read"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.usage(limit, undefined))
+    },
+    remove: {
+      needs: ["limit:delete"],
+      missing: "LimitNotFound",
+      attempt: ({ limit }) => LimitRules.use((s) => s.remove(limit))
+    }
   },
   Artifacts: {
     upload: {
@@ -314,8 +379,15 @@ const makeThings = Effect.gen(function* () {
   const graph = yield* tasks.submitGraph(submitGraph({ tasks: { a: { agent: name } } }))
   const ended = yield* tasks.submit(submitTask({ agent: name }))
   yield* tasks.cancel(ended.id, undefined)
+  const endedGraph = yield* tasks.submitGraph(submitGraph({ tasks: { a: { agent: name } } }))
+  yield* tasks.cancel(TaskId.make(endedGraph.tasks["a" as never] ?? ""), undefined)
   const keys = yield* ApiKeys
   const key = yield* keys.create({ name: "k", role: "viewer" })
+  // A namespace has few; those of the method before have served.
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`delete from limits`
+  const limits = yield* LimitRules
+  const limit = yield* limits.create({ name: LimitName.make(name), key: "labels.none", concurrency: 1 })
   const artifacts = yield* Artifacts
   const artifact = yield* artifacts.upload({
     name: "a",
@@ -323,7 +395,6 @@ const makeThings = Effect.gen(function* () {
     content: Stream.make(new Uint8Array(3))
   })
   const schedule = yield* yearly
-  const sql = yield* SqlClient.SqlClient
   const dead = yield* tasks.submit(submitTask({ agent: name }))
   yield* sql`update tasks set status = 'failed', completed_at = now() where id = ${dead.id}`
   const control = yield* TaskControl
@@ -335,10 +406,12 @@ const makeThings = Effect.gen(function* () {
     task: TaskId.make(graph.tasks["a" as never] ?? ""),
     ended: ended.id,
     graph: graph.id,
+    endedGraph: endedGraph.id,
     agent,
     key: key.id,
     artifact: artifact.id,
-    schedule: schedule.id
+    schedule: schedule.id,
+    limit: limit.id
   } satisfies Things
 })
 
@@ -352,10 +425,12 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         Tasks: yield* Tasks,
         TaskControl: yield* TaskControl,
         Retention: yield* Retention,
+        Graphs: yield* Graphs,
         Agents: yield* Agents,
         ApiKeys: yield* ApiKeys,
         Artifacts: yield* Artifacts,
         Schedules: yield* Schedules,
+        LimitRules: yield* LimitRules,
         System: yield* System
       }
       const all = Object.entries(services).flatMap(([name, service]) =>
@@ -411,10 +486,12 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         task: TaskId.make(ids.next()),
         ended: TaskId.make(ids.next()),
         graph: GraphId.make(ids.next()),
+        endedGraph: GraphId.make(ids.next()),
         agent: ids.next(),
         key: ApiKeyId.make("aaaaaaaaaaaaaaaa"),
         artifact: ArtifactId.make(ids.next()),
         schedule: ScheduleId.make(ids.next()),
+        limit: ids.next(),
         dead: TaskId.make(ids.next()),
         operation: OperationId.make(ids.next())
       }
@@ -441,6 +518,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
       const tasks = yield* Tasks
       const agents = yield* Agents
       const keys = yield* ApiKeys
+      const graphs = yield* Graphs
       const system = yield* System
       const lists: ReadonlyArray<Effect.Effect<Page<unknown>, { readonly _tag: string }, Principal>> = [
         tasks.list({}),
@@ -449,7 +527,8 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         tasks.list({ parent: things.task }),
         agents.list({}),
         keys.list({}),
-        (yield* Schedules).list({})
+        (yield* Schedules).list({}),
+        graphs.list({})
       ]
       for (const list of lists) expect((yield* list.pipe(as(who))).data).toEqual([])
       expect(yield* system.status.pipe(as(who))).toMatchObject({

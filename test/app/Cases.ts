@@ -10,6 +10,7 @@ import { type Behaviour, Behaviours, SettingsInvalid } from "../../actors/Behavi
 import { approval } from "../../actors/behaviours/Approval.ts"
 import { echo } from "../../actors/behaviours/Echo.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
+import * as GraphRunner from "../../actors/GraphRunner.ts"
 import { LimitDirectory } from "../../actors/LimitDirectory.ts"
 import * as Reconciler from "../../actors/Reconciler.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
@@ -20,6 +21,7 @@ import { Agents } from "../../src/app/Agents.ts"
 import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { Graphs } from "../../src/app/Graphs.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
 import * as Owners from "../../src/app/Owners.ts"
 import { Retention } from "../../src/app/Retention.ts"
@@ -35,6 +37,7 @@ import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "../../src/ledger/ApiKeyStore.ts"
 import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.ts"
 import { AttemptReader } from "../../src/ledger/AttemptReader.ts"
+import { GraphReader } from "../../src/ledger/GraphReader.ts"
 import { LimitRegistry } from "../../src/ledger/LimitRegistry.ts"
 import { OperationStore } from "../../src/ledger/OperationStore.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
@@ -82,6 +85,7 @@ const stores = Layer.mergeAll(
   AttemptReader.layer,
   OperationStore.layer,
   RetentionStore.layer,
+  GraphReader.layer,
   PostgresLedger.layer(NodeName.make("solo")),
   SoloPlacement.layer,
   behaviours,
@@ -99,6 +103,7 @@ const cases = Layer.mergeAll(
   TaskStreams.layer,
   TaskControl.layer,
   Retention.layer,
+  Graphs.layer,
   Agents.layer,
   AgentVersions.layer,
   ApiKeys.layer,
@@ -120,7 +125,7 @@ export const on = <A, E, R>(database: Layer.Layer<A, E, R>) =>
 export const layer = on(Database.layer)
 
 export const running = cases.pipe(
-  Layer.provideMerge(Layer.mergeAll(AgentHost.layer, Reconciler.layer)),
+  Layer.provideMerge(Layer.mergeAll(AgentHost.layer, Reconciler.layer, GraphRunner.layer)),
   Layer.provideMerge(actors),
   Layer.provideMerge(stores),
   Layer.provideMerge(Database.layer),

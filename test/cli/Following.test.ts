@@ -168,7 +168,7 @@ describe("graphs run", () => {
       const run = yield* runCli(["graphs", "run", "-"], { env, stdin: small })
       expect(run.stdout).toContain("world  pending  waits for hello\n")
       expect(run.stdout).toMatch(/hello {2}completed.*\nworld {2}completed/u)
-      expect(run.stdout).toMatch(/TASK {3}STATUS {5}AGENT {2}ATTEMPT {2}TIME {3}ERROR\nhello {2}completed/u)
+      expect(run.stdout).toMatch(/TASK {3}STATUS {5}AGENT {2}ATTEMPT {2}TIME {3}NOTE\nhello {2}completed/u)
       expect(run.stderr).toContain("The server is away")
       expect(run.stderr).toContain("The server is back")
       expect(run.code).toBe(0)

@@ -66,6 +66,21 @@ describe("a graph", () => {
     expect(lines[4]).toMatch(/^\. report .* 0% {2}waits for join$/u)
   })
 
+  it("shows of a map how many of its elements have ended, and tells a skipped task from a cancelled one", () => {
+    const view = seen([
+      graphTask("each", "pending", { map: { total: 8, counts: { completed: 1, failed: 1, running: 2, pending: 4 } } }),
+      graphTask("later", "pending", { dependencies: ["each"], map: { total: null, counts: {} } }),
+      graphTask("no", "cancelled", { error: { code: "skipped", message: "its condition does not hold" } }),
+      graphTask("old", "completed", { taken_over: true })
+    ])
+    const lines = GraphView.frame(view, { columns: 120, rows: 24 }, plainInk)
+    expect(lines[1]).toMatch(/^> each .*#{6}-{18} {2}25% {2}2 of 8, 1 failed$/u)
+    expect(lines[2]).toMatch(/^- no .*its condition does not hold$/u)
+    expect(lines[3]).toMatch(/^\+ old .*taken over {2}40 ms$/u)
+    expect(lines[4]).toMatch(/^\. later .*waits for each$/u)
+    expect(lines.at(-1)).toBe("1 completed, 1 skipped, 2 pending of 4")
+  })
+
   it("tells a change once, and again when another attempt begins", () => {
     const first = seen([graphTask("load", "running")])
     const again = seen([graphTask("load", "running", { attempt: 2 })])

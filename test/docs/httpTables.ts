@@ -66,6 +66,7 @@ const remedies: Readonly<Record<string, string>> = {
   "graph-not-found": "The id is wrong, or belongs to another namespace.",
   "agent-not-found": "The name or id is wrong, or the agent has terminated, or it belongs to another namespace.",
   "schedule-not-found": "The name or id is wrong, or belongs to another namespace.",
+  "limit-not-found": "The name or id is wrong, or belongs to another namespace.",
   "artifact-not-found": "The id is wrong, or belongs to another namespace.",
   "key-not-found": "The id is wrong, or belongs to another namespace.",
   "webhook-not-found": "The id is wrong, or belongs to another namespace.",

@@ -83,7 +83,7 @@ describe.each([true, false])("with the fast lane %s", (fastLane) => {
     it.each(bodies)("refuses %s with %i", async (name, status, body) => {
       const answer = await ask(route, body)
       // Where a body may be left out it is what they are of that is missing, or the decision.
-      const whenEmpty = /\/(?:cancel|pause|rotate|acknowledge|:id\/replay)$/u.test(route.name)
+      const whenEmpty = /\/(?:cancel|pause|rotate|acknowledge|dead-letters\/:id\/replay)$/u.test(route.name)
         ? 404
         : route.name.endsWith("/signals/:name")
           ? 422

@@ -390,11 +390,10 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("dependencies"
             const broken = (parentsOf[index] ?? []).filter(
               ([parent, { on }]) => on === "completed" && model[parent]?.has("completed") !== true
             )
-            model.push(
-              new Set(
-                broken.length === 0 ? [end] : broken.map(([, { required }]) => (required ? "failed" : "cancelled"))
-              )
-            )
+            // Whoever depends on a skipped one is skipped too.
+            const because = ([parent, { required }]: (typeof broken)[number]) =>
+              [...(model[parent] ?? [])].map((was) => (was !== "cancelled" && required ? "failed" : "cancelled"))
+            model.push(new Set(broken.length === 0 ? [end] : broken.flatMap(because)))
           }
           const found = yield* statuses(ids(all))
           for (const [index, status] of found.entries()) expect(model[index]).toContain(status)

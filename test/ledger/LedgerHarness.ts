@@ -56,6 +56,8 @@ export const task = (over: Partial<NewTask> = {}) =>
       trace: undefined,
       dependencies: [],
       idempotency: undefined,
+      step: undefined,
+      failsGraph: false,
       ...over
     })
   )

@@ -5,7 +5,7 @@ import { Duration, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import { Ledger, type NewTask } from "../../actors/ports/Ledger.ts"
 import { UuidV7 } from "../../actors/UuidV7.ts"
-import { NodeName } from "../../protocol/Ids.ts"
+import { GraphId, NodeName } from "../../protocol/Ids.ts"
 import { migrate } from "../../src/ledger/Migrations.ts"
 import * as Postgres from "../../src/ledger/Postgres.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
@@ -38,7 +38,8 @@ const rowsRead = Effect.gen(function* () {
   yield* sql`select pg_stat_force_next_flush()`
   const [read] = yield* sql<{ readonly rows: number }>`
     select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows from pg_stat_user_tables
-    where relname in ('tasks', 'task_dependencies', 'idempotency_keys', 'agent_instances')
+    where relname in ('tasks', 'task_dependencies', 'idempotency_keys', 'agent_instances', 'graphs', 'graph_steps',
+      'map_elements')
   `
   return read?.rows ?? 0
 })
@@ -49,7 +50,10 @@ it.live(
     Effect.gen(function* () {
       const ledger = yield* Ledger
       const sql = yield* SqlClient.SqlClient
-      for (const table of ["tasks", "task_dependencies", "idempotency_keys", "agent_instances"]) {
+      for (const table of [
+        ...["tasks", "task_dependencies", "idempotency_keys", "agent_instances"],
+        ...["graphs", "graph_steps", "map_elements"]
+      ]) {
         yield* sql`alter table ${sql(table)} set (autovacuum_enabled = off)`
       }
       const agentId = yield* agent
@@ -120,6 +124,23 @@ it.live(
             runs.map((run) => orderOf({ ...(all[0] ?? children[0] ?? (keyed[0] as NewTask)), id: run.id }))
           )
         )
+        const graphId = GraphId.make((yield* UuidV7).next())
+        const list = yield* task({ agentId, graphId })
+        const step = JSON.stringify({ map: { over: { $result: list.id }, max_parallel: 2 } })
+        const map = yield* task({ agentId, graphId, step, dependencies: [{ task_id: list.id }] })
+        const graph = { id: graphId, namespace: home, name: undefined, idempotency: undefined }
+        yield* measured("accept a graph", ledger.accept([list, map], { atomic: true, graph }))
+        const [first] = yield* claim(slot, [list])
+        if (first !== undefined) yield* measured("settle before a map", ledger.settle(slot, first, completed))
+        const elements = (yield* tasks(4)).map(({ id }, index) => ({ index, id, payload: undefined }))
+        yield* measured("expand a map", ledger.graphs.expand(map.id, { from: 0, total: 4, elements }))
+        yield* measured("advance a map", ledger.graphs.advance(map.id))
+        yield* measured("a step", ledger.graphs.step(map.id))
+        yield* measured("graphs that are due", ledger.graphs.due(100))
+        yield* ledger.cancel(home, [map.id], { actor: "key:test", reason: undefined })
+        yield* measured("cancel the rest of a map", ledger.graphs.cancelRest(map.id, 2))
+        yield* ledger.graphs.end(home, graphId, { actor: "key:test", reason: undefined })
+        yield* measured("cancel a graph", ledger.graphs.cancelGraph(graphId, 100))
         yield* measured(
           "results",
           ledger.results(
@@ -143,6 +164,16 @@ it.live(
       yield* sql`
         insert into idempotency_keys (namespace, key, fingerprint, resource_id)
         select 'other', n::text, '\\x00', gen_random_uuid() from generate_series(1, ${rowsEach}) n
+      `
+      yield* sql`
+        insert into graph_steps (task_id, definition) select id, '{}' from tasks where status = 'pending' limit ${rowsEach}
+      `
+      yield* sql`
+        insert into map_elements (map_id, index, task_id, state)
+        select (select min(task_id::text)::uuid from graph_steps), n, gen_random_uuid(), 'held' from generate_series(1, ${rowsEach}) n
+      `
+      yield* sql`
+        insert into graphs (id, namespace) select gen_random_uuid(), ${home} from generate_series(1, ${rowsEach})
       `
       yield* everything
       const many = [...read].filter(([, rows]) => rows > 400)

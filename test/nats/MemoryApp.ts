@@ -25,6 +25,7 @@ import { Signals } from "../../src/app/Signals.ts"
 import { TaskControl } from "../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
+import * as MemoryGraphs from "../support/MemoryGraphs.ts"
 import * as MemoryLimits from "../support/MemoryLimits.ts"
 import * as MemorySchedules from "../support/MemorySchedules.ts"
 import * as MemoryWebhooks from "../support/MemoryWebhooks.ts"
@@ -351,14 +352,18 @@ const agentVersions = Layer.succeed(
   })
 )
 
-export const memoryApp = Layer.mergeAll(
-  apiKeys,
-  taskLayers,
-  agents,
-  Layer.sync(Schedules, MemorySchedules.make),
-  MemoryWebhooks.layer,
-  talk,
-  control,
-  agentVersions,
-  MemoryLimits.layer
+export const memoryApp = MemoryGraphs.layer.pipe(
+  Layer.provideMerge(
+    Layer.mergeAll(
+      apiKeys,
+      taskLayers,
+      agents,
+      Layer.sync(Schedules, MemorySchedules.make),
+      MemoryWebhooks.layer,
+      talk,
+      control,
+      agentVersions,
+      MemoryLimits.layer
+    )
+  )
 )

@@ -71,6 +71,15 @@ describe("a whole node", () => {
         const second = yield* ask("tasks.wait", { id: graph.json.tasks.second })
         expect(second.json).toMatchObject({ status: "completed", result: { data: { echo: { of: 7 } } } })
 
+        expect((yield* ask("graphs.wait", { id: graph.json.id })).json).toMatchObject({
+          ended: true,
+          counts: { completed: 2 }
+        })
+        expect((yield* ask("graphs.list", { limit: 1 })).json.data).toMatchObject([{ id: graph.json.id }])
+        expect((yield* ask("graphs.cancel", { id: graph.json.id })).json).toMatchObject({ status: 409 })
+        expect((yield* ask("graphs.retry", { id: graph.json.id })).json).toMatchObject({ status: 409 })
+        expect((yield* ask("graphs.get", { id: second.json.id })).json).toMatchObject({ status: 404 })
+
         const slow = yield* ask("tasks.submit", { agent: "echo", payload: { sleep_ms: 30_000 } })
         const cancelled = yield* ask("tasks.cancel", { id: slow.json.id, reason: "not needed" })
         expect(cancelled.json).toMatchObject({ status: "cancelled" })

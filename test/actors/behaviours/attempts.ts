@@ -26,6 +26,7 @@ export const attemptOf = (behaviour: Behaviour, payload: Schema.Json, given: Par
   progress: () => Effect.void,
   signal: () => Effect.never,
   emit: () => Effect.void,
+  submit: () => Effect.die(new Error("this behaviour is not to submit tasks")),
   ...given
 })
 

@@ -55,6 +55,7 @@ import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.t
 import { permissionOf, TaskControl } from "../../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../../src/app/TaskStreams.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
+import * as MemoryGraphs from "../../support/MemoryGraphs.ts"
 import * as MemoryLimits from "../../support/MemoryLimits.ts"
 import * as MemorySchedules from "../../support/MemorySchedules.ts"
 import * as MemoryWebhooks from "../../support/MemoryWebhooks.ts"
@@ -646,4 +647,4 @@ export const memoryApp = (state: MemoryState) =>
     Layer.sync(Schedules, MemorySchedules.make),
     Layer.succeed(System, system(state)),
     MemoryWebhooks.layer
-  )
+  ).pipe((cases) => MemoryGraphs.layer.pipe(Layer.provideMerge(cases)))
