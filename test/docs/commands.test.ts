@@ -18,7 +18,6 @@ const documents = [
   "docs/limits.md",
   "docs/schedules.md",
   "docs/retries.md",
-  "docs/limits.md",
   "docs/webhooks.md",
   "docs/finding.md",
   "docs/versions.md",
