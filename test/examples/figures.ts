@@ -5,11 +5,11 @@
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 
-const read = (file: string) =>
+export const read = (file: string) =>
   readFileSync(fileURLToPath(new URL(`../../node_modules/vega-datasets/data/${file}`, import.meta.url)), "utf8")
 
 /** RFC 4180: quotes around fields, doubled inside. */
-const parseCsv = (text: string): ReadonlyArray<Readonly<Record<string, string>>> => {
+export const parseCsv = (text: string): ReadonlyArray<Readonly<Record<string, string>>> => {
   const lines = text.split(/\r?\n/u).filter((line) => line !== "")
   const fields = (line: string) => {
     const found: Array<string> = []
