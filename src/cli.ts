@@ -32,6 +32,7 @@ import { Screen } from "./cli/Screen.ts"
 import { schedules } from "./cli/schedules.ts"
 import { status } from "./cli/status.ts"
 import { tasks } from "./cli/tasks.ts"
+import { verify } from "./cli/verify.ts"
 import { webhooks } from "./cli/webhooks.ts"
 import { serverVariables } from "./config/Variables.ts"
 import { readClient } from "./config.ts"
@@ -44,7 +45,7 @@ const datamcp = Command.make("datamcp").pipe(
       "  3 no server, or no valid key; 130 stopped by Ctrl-C."
   ),
   Command.withSubcommands([
-    { group: "Platform", commands: [up, serve, migrate, status, doctor, keys, retention] },
+    { group: "Platform", commands: [up, serve, migrate, verify, status, doctor, keys, retention] },
     { group: "Work", commands: [agents, tasks, graphs, schedules, limits, artifacts, deadLetters, operations] },
     { group: "Outside", commands: [webhooks, hooks] }
   ]),
@@ -110,7 +111,11 @@ const launch = Layer.succeed(
   Launch.of({
     up: serving(launched((main) => main.up)),
     serve: serving(launched((main) => main.serve)),
-    migrate: launched((main) => main.migrate)
+    migrate: launched((main) => main.migrate),
+    verify: (scope) =>
+      Effect.flatMap(CliEnvironment, ({ dataFolder }) => launched((main) => main.verify(scope, dataFolder))).pipe(
+        Effect.provide(environment)
+      )
   })
 )
 

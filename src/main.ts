@@ -26,6 +26,7 @@ import { Scheduler } from "../actors/Scheduler.ts"
 import { Timekeeper } from "../actors/Timekeeper.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
 import manifest from "../package.json" with { type: "json" }
+import type { VerificationScope } from "../protocol/Verification.ts"
 import { Agents } from "./app/Agents.ts"
 import { AgentVersions } from "./app/AgentVersions.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
@@ -50,6 +51,7 @@ import { Nats } from "./bus/Nats.ts"
 import * as NatsBus from "./bus/NatsBus.ts"
 import { AppConfig, type NatsAccess, requireServers } from "./config.ts"
 import { EmbeddedServers } from "./embedded/EmbeddedServers.ts"
+import { runningPostgres } from "./embedded/RunningPostgres.ts"
 import * as FirstStart from "./FirstStart.ts"
 import { HttpLimits } from "./http/HttpLimits.ts"
 import * as HttpServer from "./http/HttpServer.ts"
@@ -72,6 +74,7 @@ import { SignalReader } from "./ledger/SignalReader.ts"
 import { StreamReader } from "./ledger/StreamReader.ts"
 import { TaskCounter } from "./ledger/TaskCounter.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
+import * as Verifier from "./ledger/Verifier.ts"
 import { WebhookDeliveries } from "./ledger/WebhookDeliveries.ts"
 import { WebhookStore } from "./ledger/WebhookStore.ts"
 import { NatsLink } from "./nats/NatsLink.ts"
@@ -171,6 +174,14 @@ export const migrate = Effect.gen(function* () {
   const { databaseUrl } = yield* namedServers(config)
   return yield* Effect.provide(Migrations.migrate(), postgres(config, databaseUrl))
 }).pipe(Effect.provide(surroundings))
+
+/** Looks at the named database, or that of the platform in `folder`, for promises that do not hold. Changes nothing. */
+export const verify = (scope: VerificationScope, folder: string) =>
+  Effect.gen(function* () {
+    const config = yield* AppConfig
+    const url = config.databaseUrl ?? (yield* runningPostgres(folder))
+    return yield* Verifier.verify(scope).pipe(Effect.provide(postgres(config, url)), Effect.mapError(Verifier.failed))
+  }).pipe(Effect.provide(surroundings))
 
 const namedServers = Effect.fnUntraced(function* (config: Config) {
   yield* requireServers(config)

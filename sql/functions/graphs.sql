@@ -254,6 +254,10 @@ begin
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
     select id, version, 'task', event, namespace, attempt, p_node, trace, data from facts
+  ), tallied as (
+    -- An end of its agent like any other, though without an attempt.
+    insert into agent_tallies (agent_id, completed, failed, timed_out, cancelled, attempts, millis_sum, millis_max)
+    select agent_id, (status = 'completed')::int, (status = 'failed')::int, 0, 0, 0, 0, 0 from facts where agent_id is not null
   )
   select id, namespace, version, event, now(), status, agent_id, trace, data from facts;
   return query select * from ledger.dependencies_resolve(array[p_id]);

@@ -3,6 +3,7 @@
  * house only for the commands that need it.
  */
 import { Context, type Effect } from "effect"
+import type { Verification, VerificationScope } from "../../protocol/Verification.ts"
 import type { CliFailure } from "./CliFailure.ts"
 
 export class Launch extends Context.Service<
@@ -14,5 +15,7 @@ export class Launch extends Context.Service<
     readonly serve: Effect.Effect<void, CliFailure>
     /** Brings the database that the environment names to this version. Returns the migrations that were applied. */
     readonly migrate: Effect.Effect<ReadonlyArray<string>, CliFailure>
+    /** Looks at the database that the environment names, or at that of the platform that runs here. */
+    readonly verify: (scope: VerificationScope) => Effect.Effect<Verification, CliFailure>
   }
 >()("datamcp/cli/Launch") {}
