@@ -41,6 +41,7 @@ export const GraphTemplate = Schema.Struct({
     SubmitGraph.fields.tasks.key,
     Schema.Struct(graphTaskFields).annotate({ identifier: "GraphTaskTemplate" })
   ),
+  on_failure: SubmitGraph.fields.on_failure,
   labels: SubmitGraph.fields.labels
 }).annotate({ identifier: "GraphTemplate" })
 export type GraphTemplate = typeof GraphTemplate.Type

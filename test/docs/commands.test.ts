@@ -32,7 +32,7 @@ layer(Platform.layer, { excludeTestServices: true, timeout: "90 seconds" })("the
       Effect.gen(function* () {
         const { folder, url } = yield* Platform
         const blocks = documents.flatMap(shellBlocks).filter(({ skipped }) => skipped === undefined)
-        const ran = yield* runBlocks(blocks, { folder, url, patienceMillis: 270_000 })
+        const ran = yield* runBlocks(blocks, { folder, url, patienceMillis: 300_000 })
         const asWritten = blocks.map(({ name, refused }) => ({ name, finished: true, failed: [], refused }))
         // With the output of those blocks that did something else.
         const seen = ran.map(({ output, ...rest }, index) =>
@@ -40,7 +40,7 @@ layer(Platform.layer, { excludeTestServices: true, timeout: "90 seconds" })("the
         )
         expect(seen).toEqual(asWritten)
       }),
-    { timeout: 300_000 }
+    { timeout: 330_000 }
   )
 
   it.effect("reach the command line of the clone by npx, which asks nothing and downloads nothing", () =>
