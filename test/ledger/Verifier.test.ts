@@ -154,8 +154,10 @@ const plants = Effect.map(
       }),
       "limits-held": Effect.gen(function* () {
         const id = yield* newId
-        const task = yield* spoilt((of) => sql`insert into task_limits (task_id, limit_id, key, namespace, lane, held)
-          values (${of}, ${id}, 'b', 'default', 'normal', true)`)
+        const task = yield* spoilt(
+          (of) => sql`insert into task_limits (task_id, limit_id, key, namespace, lane, held)
+          values (${of}, ${id}, 'b', 'default', 'normal', true)`
+        )
         return `${task} ${id}`
       }),
       "webhook-journal": Effect.gen(function* () {
@@ -183,59 +185,64 @@ const recordAgents = Effect.flatMap(
     select id, 1, 'agent', 'AgentCreated', namespace from agents on conflict do nothing`
 )
 
-layer(Layer.merge(Harness.layer, impatient), { excludeTestServices: true, timeout: "60 seconds" })("verifying", (it) => {
-  it.effect("finds nothing where the ledger has worked, and says what it looked at", () =>
-    Effect.gen(function* () {
-      yield* work
-      yield* recordAgents
-      const { answer, code } = yield* verifyByProgram("--all")
-      expect(answer.breaches).toEqual([])
-      expect(code).toBe(0)
-      expect(answer).toMatchObject({ ok: true, namespace: null, since: null, tasks: 40 })
-      expect(answer.checks.map(({ id, outcome }: Record<string, unknown>) => [id, outcome])).toEqual(
-        invariants.map(({ id }) => [id, "holds"])
-      )
-      expect((yield* verifyByProgram("--namespace", "elsewhere")).answer.tasks).toBe(0)
-    })
-  )
-
-  it.effect(
-    "finds nothing while the ledger works",
-    () =>
+layer(Layer.merge(Harness.layer, impatient), { excludeTestServices: true, timeout: "60 seconds" })(
+  "verifying",
+  (it) => {
+    it.effect("finds nothing where the ledger has worked, and says what it looked at", () =>
       Effect.gen(function* () {
-        const working = yield* Effect.forkChild(Effect.repeat(work, { times: 5 }))
-        for (let time = 0; time < 5; time++) {
-          const { breaches } = yield* verification
-          // Those of the agents that are being made, which have no event yet.
-          expect(breaches.filter(({ check }) => check !== "agent-events")).toEqual([])
-        }
-        yield* Fiber.join(working)
+        yield* work
         yield* recordAgents
-        expect((yield* verification).breaches).toEqual([])
-      }),
-    { timeout: 60_000 }
-  )
-
-  it.effect(
-    "finds what is planted, names the check and the place, and ends with exit code 1",
-    () =>
-      Effect.gen(function* () {
-        const all = yield* plants
-        expect(Object.keys(all)).toEqual(invariants.map(({ id }) => id))
-        const planted: Array<readonly [string, string]> = []
-        for (const [check, plant] of Object.entries(all)) {
-          planted.push([check, yield* plant])
-          yield* recordAgents
-          const { breaches, ok } = yield* verification
-          expect(ok).toBe(false)
-          // By check, in the order of the list: this one, and nothing besides those before it.
-          expect(breaches.map(({ check, subject }) => [check, subject])).toEqual(planted)
-        }
         const { answer, code } = yield* verifyByProgram("--all")
-        expect(code).toBe(1)
-        expect(answer.breaches.map(({ check, subject }: Record<string, unknown>) => [check, subject])).toEqual(planted)
-        expect((yield* verifyByProgram("--all", "--namespace", "elsewhere")).code).toBe(0)
-      }),
-    { timeout: 120_000 }
-  )
-})
+        expect(answer.breaches).toEqual([])
+        expect(code).toBe(0)
+        expect(answer).toMatchObject({ ok: true, namespace: null, since: null, tasks: 40 })
+        expect(answer.checks.map(({ id, outcome }: Record<string, unknown>) => [id, outcome])).toEqual(
+          invariants.map(({ id }) => [id, "holds"])
+        )
+        expect((yield* verifyByProgram("--namespace", "elsewhere")).answer.tasks).toBe(0)
+      })
+    )
+
+    it.effect(
+      "finds nothing while the ledger works",
+      () =>
+        Effect.gen(function* () {
+          const working = yield* Effect.forkChild(Effect.repeat(work, { times: 5 }))
+          for (let time = 0; time < 5; time++) {
+            const { breaches } = yield* verification
+            // Those of the agents that are being made, which have no event yet.
+            expect(breaches.filter(({ check }) => check !== "agent-events")).toEqual([])
+          }
+          yield* Fiber.join(working)
+          yield* recordAgents
+          expect((yield* verification).breaches).toEqual([])
+        }),
+      { timeout: 60_000 }
+    )
+
+    it.effect(
+      "finds what is planted, names the check and the place, and ends with exit code 1",
+      () =>
+        Effect.gen(function* () {
+          const all = yield* plants
+          expect(Object.keys(all)).toEqual(invariants.map(({ id }) => id))
+          const planted: Array<readonly [string, string]> = []
+          for (const [check, plant] of Object.entries(all)) {
+            planted.push([check, yield* plant])
+            yield* recordAgents
+            const { breaches, ok } = yield* verification
+            expect(ok).toBe(false)
+            // By check, in the order of the list: this one, and nothing besides those before it.
+            expect(breaches.map(({ check, subject }) => [check, subject])).toEqual(planted)
+          }
+          const { answer, code } = yield* verifyByProgram("--all")
+          expect(code).toBe(1)
+          expect(answer.breaches.map(({ check, subject }: Record<string, unknown>) => [check, subject])).toEqual(
+            planted
+          )
+          expect((yield* verifyByProgram("--all", "--namespace", "elsewhere")).code).toBe(0)
+        }),
+      { timeout: 120_000 }
+    )
+  }
+)
