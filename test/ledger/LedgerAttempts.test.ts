@@ -136,6 +136,8 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("attempts", (i
         yield* ledger.accept([spent])
         yield* sql`update tasks set attempt = 2 where id = ${spent.id}`
         expect(yield* claim(slot, [spent])).toEqual([])
+        // It never had these attempts, which would be found.
+        yield* sql`update tasks set attempt = 0 where id = ${spent.id}`
       })
     )
   })
