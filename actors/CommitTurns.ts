@@ -3,8 +3,8 @@
  * enough waits to fill it.
  *
  * While one commits, what arrives gathers, so that the busier a node is, the more of its tasks share a transaction and an
- * fsync. Two lanes that were always open halved the batches of 64 callers and cost a fifth more of Postgres and the node
- * for each task; what fills a batch by itself gains from the second.
+ * fsync: with 64 callers batches had 24 tasks while two lanes were always open, and have 58 since. What fills a batch by
+ * itself need not wait.
  */
 import { Effect, Latch } from "effect"
 

@@ -69,6 +69,7 @@ export const layer = Layer.effectDiscard(
 
     const carry = (delivery: ClaimedDelivery) =>
       settled(delivery).pipe(
+        // What cannot be given back is sent by whoever comes once its claim is over.
         Effect.onInterrupt(() => Effect.ignore(deliveries.release(delivery))),
         Effect.catchCause((cause) =>
           Cause.hasInterruptsOnly(cause)
