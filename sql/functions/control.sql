@@ -26,7 +26,12 @@ begin
       queued_at = case when b.released then now() else t.queued_at end,
       version = t.version + 1
     from before b where t.id = any (array[b.id])
-    returning t.id, t.namespace, t.version, t.status, t.agent_id, t.trace, t.attempt, t.lane, b.lane_was, b.agent_was, b.released
+    returning t.id, t.namespace, t.version, t.status, t.agent_id, t.trace, t.attempt, t.lane, t.limited, t.held_limits is null as waits,
+      b.lane_was, b.agent_was, b.released
+  ), requeued as (
+    -- Who waits for capacity does so in its new lane.
+    update task_limits l set lane = c.lane from changed c
+    where c.limited and c.waits and c.lane <> c.lane_was and l.task_id = any (array[c.id])
   ), facts as (
     select *, case when released then 'TaskQueued' else 'TaskMoved' end as event,
       json_strip_nulls(json_build_object(

@@ -233,8 +233,9 @@ export const invariants: ReadonlyArray<Invariant> = [
     over: "database",
     query: `
       with held as (
-        select e.limit_id, e.key, min(e.namespace) as namespace, count(*) as count from task_limits e join tasks t on t.id = e.task_id
-        where e.held and t.status in ('queued', 'running', 'paused') group by e.limit_id, e.key
+        select h.l as limit_id, h.k as key, min(t.namespace) as namespace, count(*) as count
+        from tasks t cross join lateral json_to_recordset(t.held_limits) as h (l uuid, k text)
+        where t.limited and t.status in ('queued', 'running', 'paused') group by h.l, h.k
       ), freed as (select m.limit_id, m.key, sum(m.freed) as count from limit_marks m group by m.limit_id, m.key)
       select coalesce(k.limit_id, h.limit_id) || ' ' || coalesce(k.key, h.key) as subject,
         format('%s are taken; %s tasks hold it and %s are about to give it back', coalesce(k.taken, 0), coalesce(h.count, 0), coalesce(f.count, 0)) as found
@@ -246,14 +247,18 @@ export const invariants: ReadonlyArray<Invariant> = [
   {
     id: "limits-held",
     guarantee: "Limits",
-    promise: "No task holds a limit after its end, and none is queued or runs that does not hold all of its limits.",
+    promise:
+      "A task with limits holds all of them while it is queued or runs, and waits for none of them then or after its end.",
     over: "database",
     query: `
       select coalesce(t.id, e.task_id) || ' ' || e.limit_id as subject,
-        format('%s, and %s the key %s', coalesce(t.status::text, 'gone'), case when e.held then 'holds' else 'does not hold' end, e.key) as found
+        format('%s, and stands at the key %s', coalesce(t.status::text, 'gone'), e.key) as found
       from task_limits e left join tasks t on t.id = e.task_id
-      where (t.id is null or t.status in ${ended} or (not e.held and t.status in ('queued', 'running')))
-        and ($1::text is null or e.namespace = $1::text)`
+      where (t.id is null or t.status in ${ended} or t.status in ('queued', 'running'))
+        and ($1::text is null or e.namespace = $1::text)
+      union all
+      select t.id::text, format('%s, and holds no limit', t.status) from tasks t
+      where t.limited and t.held_limits is null and t.status in ('queued', 'running') and ($1::text is null or t.namespace = $1::text)`
   },
   {
     id: "webhook-journal",

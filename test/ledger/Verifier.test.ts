@@ -155,8 +155,8 @@ const plants = Effect.map(
       "limits-held": Effect.gen(function* () {
         const id = yield* newId
         const task = yield* spoilt(
-          (of) => sql`insert into task_limits (task_id, limit_id, key, namespace, lane, held)
-          values (${of}, ${id}, 'b', 'default', 'normal', true)`
+          (of) => sql`insert into task_limits (task_id, limit_id, key, namespace, lane)
+          values (${of}, ${id}, 'b', 'default', 'normal')`
         )
         return `${task} ${id}`
       }),
