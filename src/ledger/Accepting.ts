@@ -136,7 +136,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
         })
       } else if (row.outcome === "changed") {
         const { change } = row
-        if (change != null && TaskRows.isFact(change)) events.push(TaskRows.changeEvent(change, change.actor))
+        if (change !== undefined && change !== null && TaskRows.isFact(change)) events.push(TaskRows.changeEvent(change, change.actor))
       } else if (row.outcome === "held") {
         outcomes[row.ordinal] = { _tag: "Held", id: row.id ?? undefined, ...standing(row) }
       } else if (row.outcome === "coalesced") {
