@@ -19,8 +19,8 @@ import {
   UniqueKeyHeld
 } from "../protocol/Problem.ts"
 import type { AcceptedTask, SubmitTask } from "../protocol/Task.ts"
-import type { GraphStep } from "./GraphStep.ts"
 import * as Coalescing from "./Coalescing.ts"
+import type { GraphStep } from "./GraphStep.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
 import type { AcceptOutcome, NewTask } from "./ports/Ledger.ts"
 import type { LimitRecord } from "./ports/LimitStore.ts"
@@ -281,6 +281,7 @@ const asItStands = (
 const held = (key: string, id: string | undefined) =>
   new UniqueKeyHeld({
     key,
+    field: "unique",
     task_id: id ?? null,
     detail: `unique: ${id === undefined ? "another task" : `task ${id}`} has the key "${key}" and has not ended`
   })
@@ -316,9 +317,15 @@ export const within = (prefix: string, refusal: Refusal): Refusal => {
       const { detail, field, limit, unit } = refusal
       return new TooLarge({ field: outer(field), limit, unit, ...(detail !== undefined && { detail: outer(detail) }) })
     }
+    case "UniqueKeyHeld": {
+      const { detail = "", field, key, task_id } = refusal
+      return new UniqueKeyHeld({ key, field: outer(field), task_id, detail: outer(detail) })
+    }
+    case "CoalesceMismatch": {
+      const { detail = "", field, key, task_id } = refusal
+      return new CoalesceMismatch({ key, field: outer(field), task_id, detail: outer(detail) })
+    }
     case "IdempotencyMismatch":
-    case "UniqueKeyHeld":
-    case "CoalesceMismatch":
       return refusal
   }
 }

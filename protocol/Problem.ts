@@ -131,7 +131,7 @@ export class Conflict extends HttpApiError.Problem<Conflict>()(
 export class UniqueKeyHeld extends HttpApiError.Problem<UniqueKeyHeld>()(
   "UniqueKeyHeld",
   { type: type("unique-key-held"), status: 409, title: "A live task has this key" },
-  { key: Schema.String, task_id: Schema.NullOr(Schema.String) }
+  { key: Schema.String, field: Schema.String, task_id: Schema.NullOr(Schema.String) }
 ) {}
 
 /** A task waits under the key of `coalesce` that differs in `field`. Nothing was stored; `task_id` is that task. */

@@ -104,9 +104,7 @@ interface AsItStands {
   readonly status: TaskStatus
   readonly waitingFor: WaitingFor | undefined
   readonly createdAt: string
-  readonly routed:
-    | { readonly name: string; readonly type: TaskType; readonly agentId: AgentId | undefined }
-    | undefined
+  readonly routed: { readonly name: string; readonly type: TaskType; readonly agentId: AgentId | undefined } | undefined
 }
 
 /** What became of a new task. */

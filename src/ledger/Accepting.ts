@@ -136,7 +136,8 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
         })
       } else if (row.outcome === "changed") {
         const { change } = row
-        if (change !== undefined && change !== null && TaskRows.isFact(change)) events.push(TaskRows.changeEvent(change, change.actor))
+        if (change !== undefined && change !== null && TaskRows.isFact(change))
+          events.push(TaskRows.changeEvent(change, change.actor))
       } else if (row.outcome === "held") {
         outcomes[row.ordinal] = { _tag: "Held", id: row.id ?? undefined, ...standing(row) }
       } else if (row.outcome === "coalesced") {
@@ -172,7 +173,9 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
     tasks.every(isSimple) && (tasks.some(({ limits }) => limits !== undefined) ? "limited" : "plain")
 
   /** One transaction; when it is refused for a mistake in one task, halves, until only that one is refused. */
-  const acceptEach = (tasks: ReadonlyArray<NewTask>): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> => {
+  const acceptEach = (
+    tasks: ReadonlyArray<NewTask>
+  ): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> => {
     const conditional = isConditional(tasks)
     return conditional && !tasks.every(hasConditions)
       ? acceptParted(tasks)

@@ -65,7 +65,16 @@ export const archiveColumns = `${summaryColumns}, t.result, t.payload, (
     from task_dependencies d where d.child_id = t.id
   ) as dependencies`
 
-type Absent = "unique_key" | "coalesce_key" | "waiting_on" | "description" | "payload" | "configuration" | "dependencies" | "labels" | "metadata"
+type Absent =
+  | "unique_key"
+  | "coalesce_key"
+  | "waiting_on"
+  | "description"
+  | "payload"
+  | "configuration"
+  | "dependencies"
+  | "labels"
+  | "metadata"
 
 export interface TaskRow extends Omit<Task, Absent> {
   readonly waiting_on: WaitingOn | null
@@ -81,7 +90,8 @@ export interface TaskRow extends Omit<Task, Absent> {
 }
 
 export const taskOfRow = (row: TaskRow): Task => {
-  const { configuration, dependencies, description, has_payload, labels, metadata, payload, waiting_on, ...others } = row
+  const { configuration, dependencies, description, has_payload, labels, metadata, payload, waiting_on, ...others } =
+    row
   const { coalesce_key, unique_key, ...rest } = others
   return {
     ...rest,

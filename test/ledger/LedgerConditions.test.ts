@@ -37,7 +37,14 @@ type Coalesce = NonNullable<Conditions["coalesce"]>
 const coalesce = (key: string, over: Partial<Coalesce> = {}) => ({
   conditions: {
     coalesce: {
-      ...{ key, keep: "all" as const, quietMillis: undefined, waitMillisMax: 3_600_000, itemsMax: 1_000, agentId: undefined },
+      ...{
+        key,
+        keep: "all" as const,
+        quietMillis: undefined,
+        waitMillisMax: 3_600_000,
+        itemsMax: 1_000,
+        agentId: undefined
+      },
       ...over
     }
   }
@@ -48,8 +55,7 @@ const key = (name: string, body = "ab") => ({ idempotency: { key: name, fingerpr
 
 /** What was said, in short. */
 const said = (outcomes: ReadonlyArray<AcceptOutcome>) => outcomes.map(({ _tag }) => _tag)
-const idOf = (outcome: AcceptOutcome | undefined) =>
-  outcome !== undefined && "id" in outcome ? outcome.id : undefined
+const idOf = (outcome: AcceptOutcome | undefined) => (outcome !== undefined && "id" in outcome ? outcome.id : undefined)
 
 const payloadOf = Effect.fnUntraced(function* (id: string) {
   const sql = yield* SqlClient.SqlClient
@@ -124,8 +130,16 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
         const slot = yield* lease(agentId)
         const parent = yield* task({ agentId })
         yield* ledger.accept([parent])
-        const ends: ReadonlyArray<readonly [Partial<NewTask>, (id: TaskId, made: NewTask) => Effect.Effect<unknown, unknown>]> = [
-          [{}, (_, made) => Effect.flatMap(claim(slot, [made]), ([run]) => run === undefined ? Effect.die("lost") : ledger.settle(slot, run, failed)).pipe(Effect.provideService(Ledger, ledger))],
+        const ends: ReadonlyArray<
+          readonly [Partial<NewTask>, (id: TaskId, made: NewTask) => Effect.Effect<unknown, unknown>]
+        > = [
+          [
+            {},
+            (_, made) =>
+              Effect.flatMap(claim(slot, [made]), ([run]) =>
+                run === undefined ? Effect.die("lost") : ledger.settle(slot, run, failed)
+              ).pipe(Effect.provideService(Ledger, ledger))
+          ],
           [{}, (id) => ledger.cancel(home, [id], { actor: "key:test", reason: undefined })],
           [
             { deadline: "2099-01-01T00:00:00Z" },
@@ -174,14 +188,21 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
         const agentId = yield* agent
         const [holder, ...batch] = yield* tasks(5, (index) => ({
           agentId,
-          ...[unique("atomic"), unique("atomic-other"), key("atomic-key"), coalesce("atomic-joins"), unique("atomic")][index]
+          ...[unique("atomic"), unique("atomic-other"), key("atomic-key"), coalesce("atomic-joins"), unique("atomic")][
+            index
+          ]
         }))
         if (holder === undefined) return
         yield* ledger.accept([holder])
         expect(said(yield* ledger.accept(batch, { atomic: true }))).toEqual(["Undone", "Undone", "Undone", "Held"])
         expect(yield* statuses(batch.map(({ id }) => id))).toEqual([])
         const wanted = batch.map((each, index) => (index === 3 ? { ...each, ...unique("atomic", "existing") } : each))
-        expect(said(yield* ledger.accept(wanted, { atomic: true }))).toEqual(["Accepted", "Accepted", "Accepted", "Held"])
+        expect(said(yield* ledger.accept(wanted, { atomic: true }))).toEqual([
+          "Accepted",
+          "Accepted",
+          "Accepted",
+          "Held"
+        ])
         expect(yield* brokenState).toEqual([])
       })
     )
@@ -189,17 +210,25 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
     it.effect("goes after an idempotency key: a repetition gets its first answer, whoever has the key by then", () =>
       Effect.gen(function* () {
         const ledger = yield* Ledger
-        const { agentId, runs, slot, tasks: [holder] } = yield* running(1, () => unique("both"))
+        const {
+          agentId,
+          runs,
+          slot,
+          tasks: [holder]
+        } = yield* running(1, () => unique("both"))
         const run = runs[0]
         if (run === undefined || holder === undefined) return
-        const ask = (over: Partial<NewTask>) => Effect.flatMap(task({ agentId, ...over }), (made) => ledger.accept([made]))
+        const ask = (over: Partial<NewTask>) =>
+          Effect.flatMap(task({ agentId, ...over }), (made) => ledger.accept([made]))
         expect(said(yield* ask({ ...unique("both"), ...key("refused") }))).toEqual(["Held"])
         const joined = yield* ask({ ...unique("both", "existing"), ...key("joined") })
         expect([said(joined), idOf(joined[0])]).toEqual([["Held"], holder.id])
         yield* ledger.settle(slot, run, completed)
         const again = yield* ask({ ...unique("both", "existing"), ...key("joined") })
         expect(again).toMatchObject([{ _tag: "Existing", same: true, id: holder.id, status: "completed" }])
-        expect(yield* ask({ ...unique("both", "existing"), ...key("joined", "cd") })).toMatchObject([{ _tag: "Existing", same: false }])
+        expect(yield* ask({ ...unique("both", "existing"), ...key("joined", "cd") })).toMatchObject([
+          { _tag: "Existing", same: false }
+        ])
         const next = yield* ask({ ...unique("both"), ...key("refused") })
         expect(said(next)).toEqual(["Accepted"])
         expect(said(yield* ask({ ...unique("both"), ...key("refused") }))).toEqual(["Existing"])
@@ -232,13 +261,18 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
               const mine = batch.filter((_, index) => outcomes[index]?._tag === "Accepted")
               hold(mine, 1)
               // No outcome but these two, and every refusal names somebody.
-              expect(outcomes.filter((outcome) => outcome._tag !== "Accepted" && idOf(outcome) === undefined)).toEqual([])
+              expect(outcomes.filter((outcome) => outcome._tag !== "Accepted" && idOf(outcome) === undefined)).toEqual(
+                []
+              )
               hold(mine, -1)
               const ids = mine.map(({ id }) => id)
               if (mine.length > 0) yield* node.cancel(home, ids, { actor: "key:test", reason: undefined })
             }
           })
-        yield* Effect.all(Array.from({ length: 8 }, (_, index) => worker(index % 2 === 0 ? ledger : other)), { concurrency: "unbounded" })
+        yield* Effect.all(
+          Array.from({ length: 8 }, (_, index) => worker(index % 2 === 0 ? ledger : other)),
+          { concurrency: "unbounded" }
+        )
         expect(refusals).toBeGreaterThan(0)
         const sql = yield* SqlClient.SqlClient
         expect(yield* sql`select key from unique_keys where key like 'hot-%'`).toEqual([])
@@ -266,7 +300,9 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
           { _tag: "Coalesced", id: first.id, status: "pending", waitingFor: "time", routed: { agentId } }
         ])
         const wait = Effect.map(
-          sql<{ seconds: number }>`select extract(epoch from run_at - created_at)::float8 as seconds from tasks where id = ${first.id}`,
+          sql<{
+            seconds: number
+          }>`select extract(epoch from run_at - created_at)::float8 as seconds from tasks where id = ${first.id}`,
           ([found]) => found?.seconds ?? 0
         )
         expect(yield* wait).toBeGreaterThan(59)
@@ -318,7 +354,15 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
         const ledger = yield* Ledger
         const handed = yield* tasks(7, (index) => ({ payload: `${index}`, ...coalesce("full", { itemsMax: 3 }) }))
         const outcomes = yield* ledger.accept(handed)
-        expect(said(outcomes)).toEqual(["Accepted", "Coalesced", "Coalesced", "Accepted", "Coalesced", "Coalesced", "Accepted"])
+        expect(said(outcomes)).toEqual([
+          "Accepted",
+          "Coalesced",
+          "Coalesced",
+          "Accepted",
+          "Coalesced",
+          "Coalesced",
+          "Accepted"
+        ])
         expect([idOf(outcomes[2]), idOf(outcomes[5])]).toEqual([handed[0]?.id, handed[3]?.id])
         const large = yield* tasks(3, (index) => ({
           payload: JSON.stringify(String(index).repeat(index === 1 ? 200_000 : 100_000)),
@@ -327,9 +371,16 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
         const byBytes = yield* ledger.accept(large)
         expect(said(byBytes)).toEqual(["Accepted", "Accepted", "Accepted"])
         yield* ledger.queueDue(100)
-        expect(yield* Effect.forEach([0, 3], (index) => payloadOf(handed[index]?.id ?? ""))).toEqual([[0, 1, 2], [3, 4, 5]])
+        expect(yield* Effect.forEach([0, 3], (index) => payloadOf(handed[index]?.id ?? ""))).toEqual([
+          [0, 1, 2],
+          [3, 4, 5]
+        ])
         expect(yield* statuses(large.map(({ id }) => id))).toEqual(["pending", "pending", "pending"])
-        expect(yield* Effect.forEach(large, ({ id }) => Effect.map(eventTypes(id), (types) => types.at(-1)))).toEqual(["TaskQueued", "TaskQueued", "TaskCreated"])
+        expect(yield* Effect.forEach(large, ({ id }) => Effect.map(eventTypes(id), (types) => types.at(-1)))).toEqual([
+          "TaskQueued",
+          "TaskQueued",
+          "TaskCreated"
+        ])
         expect(yield* brokenState).toEqual([])
       })
     )
@@ -339,7 +390,11 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
         const agentId = yield* agent
         const first = yield* task({ agentId, ...coalesce("same", { agentId }) })
         const others = yield* Effect.all([
-          task({ agentId, ...coalesce("same", { agentId }), type: first.type.replace("say", "shout") as NewTask["type"] }),
+          task({
+            agentId,
+            ...coalesce("same", { agentId }),
+            type: first.type.replace("say", "shout") as NewTask["type"]
+          }),
           task({ agentId, ...coalesce("same") }),
           task({ agentId, ...debounce("same", { agentId }) })
         ])
@@ -355,7 +410,9 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
       Effect.gen(function* () {
         const ledger = yield* Ledger
         const ask = (name: string, body?: string) =>
-          Effect.flatMap(task({ payload: '"x"', ...coalesce("keyed"), ...key(name, body) }), (made) => ledger.accept([made]))
+          Effect.flatMap(task({ payload: '"x"', ...coalesce("keyed"), ...key(name, body) }), (made) =>
+            ledger.accept([made])
+          )
         const first = yield* task({ ...coalesce("keyed"), ...key("keyed-1") })
         yield* ledger.accept([first])
         expect(said(yield* ask("keyed-2"))).toEqual(["Coalesced"])
@@ -367,7 +424,12 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
         expect(yield* payloadOf(first.id)).toEqual([null, "x"])
         const kept = yield* ledger.control(home, [first.id], { _tag: "Delete", keepKeyed: true }, { actor: "key:test" })
         expect(kept.done).toEqual([])
-        const gone = yield* ledger.control(home, [first.id], { _tag: "Delete", keepKeyed: false }, { actor: "key:test" })
+        const gone = yield* ledger.control(
+          home,
+          [first.id],
+          { _tag: "Delete", keepKeyed: false },
+          { actor: "key:test" }
+        )
         expect(gone.done).toEqual([first.id])
         expect(said(yield* ask("keyed-2"))).toEqual(["Accepted"])
         expect(yield* brokenState).toEqual([])
@@ -410,21 +472,33 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
           { concurrency: "unbounded" }
         )
         yield* Effect.all(
-          [Effect.ensuring(all, Effect.sync(() => (submitting = false))), sweeper(ledger), sweeper(other)],
+          [
+            Effect.ensuring(
+              all,
+              Effect.sync(() => (submitting = false))
+            ),
+            sweeper(ledger),
+            sweeper(other)
+          ],
           { concurrency: "unbounded" }
         )
         yield* Effect.sleep(20)
         yield* ledger.queueDue(1_000)
         const stored = yield* sql<{ items: ReadonlyArray<number> }>`
           select payload as items from tasks where coalesce_key = any (${names})`
-        const sent = Array.from({ length: 8 }, (_, node) => Array.from({ length: 75 }, (__, index) => node * 1_000 + index)).flat()
+        const sent = Array.from({ length: 8 }, (_, node) =>
+          Array.from({ length: 75 }, (__, index) => node * 1_000 + index)
+        ).flat()
         expect(stored.flatMap(({ items }) => items).toSorted((a, b) => a - b)).toEqual(sent)
         expect(Math.max(...stored.map(({ items }) => items.length))).toBeLessThanOrEqual(9)
         expect(stored.length).toBe(counts.accepted)
         expect(counts.accepted + counts.coalesced).toBe(600)
         expect(counts.coalesced).toBeGreaterThan(0)
         expect(yield* countRows("coalesced_items")).toBe(
-          (yield* sql<{ n: number }>`select count(*)::int as n from coalesced_items i join tasks t on t.id = i.task_id where t.coalesce_key <> all (${names})`)[0]?.n
+          (yield* sql<{
+            n: number
+          }>`select count(*)::int as n from coalesced_items i join tasks t on t.id = i.task_id where t.coalesce_key <> all (${names})`)[0]
+            ?.n
         )
         expect(yield* brokenState).toEqual([])
       })
@@ -439,7 +513,10 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
         const agentId = yield* agent
         const slot = yield* lease(agentId)
         const within = { conditions: { queueTimeoutMillis: 60_000 } }
-        const [queued, nobody, begun, done] = yield* tasks(4, (index) => ({ ...(index !== 1 && { agentId }), ...within }))
+        const [queued, nobody, begun, done] = yield* tasks(4, (index) => ({
+          ...(index !== 1 && { agentId }),
+          ...within
+        }))
         if (queued === undefined || nobody === undefined || begun === undefined || done === undefined) return
         const child = yield* task({ agentId, dependencies: [{ task_id: queued.id, on: "ended" }] })
         yield* ledger.accept([queued, nobody, begun, done])
@@ -450,11 +527,22 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
         expect((yield* ledger.expire(100)).ended).toBe(0)
         yield* pass(61, [queued.id, nobody.id, begun.id, done.id])
         expect(yield* ledger.expire(100)).toEqual({ ended: 2, running: [] })
-        expect(yield* statuses([queued.id, nobody.id, begun.id, done.id, child.id])).toEqual(["timeout", "timeout", "running", "completed", "queued"])
+        expect(yield* statuses([queued.id, nobody.id, begun.id, done.id, child.id])).toEqual([
+          "timeout",
+          "timeout",
+          "running",
+          "completed",
+          "queued"
+        ])
         expect((yield* row(queued.id))?.result?.error?.code).toBe("queue_timeout")
-        expect((yield* eventsOf(queued.id)).at(-1)).toMatchObject({ type: "TaskTimedOut", data: { error: { code: "queue_timeout" } } })
+        expect((yield* eventsOf(queued.id)).at(-1)).toMatchObject({
+          type: "TaskTimedOut",
+          data: { error: { code: "queue_timeout" } }
+        })
         expect(yield* claim(slot, [queued])).toEqual([])
-        expect(yield* sql`select task_id from start_deadlines where task_id = any (${[queued.id, nobody.id, begun.id, done.id]}::uuid[])`).toEqual([])
+        expect(
+          yield* sql`select task_id from start_deadlines where task_id = any (${[queued.id, nobody.id, begun.id, done.id]}::uuid[])`
+        ).toEqual([])
         expect(yield* brokenState).toEqual([])
       })
     )
