@@ -1,15 +1,21 @@
 -- Tasks that are accepted under a condition: a key that no other live task may have, a key under which submissions join a
 -- task that waits, or a start in time. What they share with other tasks is done by `task_accept`.
 --
--- Order of locks: unique keys by their name; then those who join tasks, per share of all keys, so that two never wait for each
--- other's keys with tasks in their hands; then tasks by their id. A key is waited for besides only while its holder ends, and an
--- end waits for nobody who takes keys. What is left (rounds after the first) is rare, and Postgres breaks it up.
+-- Order of locks: who takes keys first locks the share of all keys that each of them falls into, so that two never wait for each other's
+-- keys with something in their hands; then keys; then tasks by their id. A key is waited for besides only while its holder ends,
+-- and an end waits for nobody who takes keys.
 
 -- How a row was answered. `field` is what another submission of its key says otherwise.
 create type ledger.task_answer as (
   ordinal int, outcome text, id uuid, status task_status, waiting_for task_wait, at timestamptz, same boolean,
   name text, type text, agent_id uuid, field text, change json
 );
+
+-- The lock that stands for a key of a kind among those who take keys: one of 256, so that no call needs more than Postgres has.
+create function ledger.key_share(p_kind text, p_namespace text, p_key text) returns bigint
+language sql immutable as $$
+  select hashtextextended('datamcp keys ' || p_kind || (hashtextextended(p_namespace || ' ' || p_key, 0) & 255)::text, 0)
+$$;
 
 -- An answer with a task as it stands.
 create function ledger.task_answer_with(p_ordinal int, p_outcome text, p_task uuid) returns ledger.task_answer
@@ -86,6 +92,10 @@ declare
   v_rounds int := 0;
 begin
   select array_agg(n.o) into v_left from json_to_recordset(p_rows) as n (o int);
+  perform pg_advisory_xact_lock(s.share) from (
+    select distinct ledger.key_share('unique', n.namespace, n.unique_key) as share
+    from json_to_recordset(p_rows) as n (namespace text, unique_key text) where n.unique_key is not null order by 1
+  ) s;
   while cardinality(v_left) > 0 loop
     v_rounds := v_rounds + 1;
     insert into unique_keys (namespace, key, task_id)
@@ -154,12 +164,6 @@ language sql immutable as $$
   from json_array_elements(p_rows) as r (value) where (r.value ->> 'o')::int = any (p_ordinals)
 $$;
 
--- The lock that stands for a key among those who join: one of 256, so that no call needs more than Postgres has.
-create function ledger.coalescing_share(p_namespace text, p_key text) returns bigint
-language sql immutable as $$
-  select hashtextextended('datamcp coalescing ' || (hashtextextended(p_namespace || ' ' || p_key, 0) & 255)::text, 0)
-$$;
-
 -- Accepts submissions that coalesce by a key: the first makes a task that waits, those after it join that task for as long
 -- as it does. One whose payload does not fit any more lets it start and begins the next.
 create function ledger.task_accept_coalescing(p_rows json, p_bytes_max int) returns setof ledger.task_answer
@@ -181,7 +185,7 @@ begin
   select array_agg(n.o) into v_left from json_to_recordset(p_rows) as n (o int);
   -- Without it, eight at once on two keys under which tasks start met deadlocks, a second each.
   perform pg_advisory_xact_lock(s.share) from (
-    select distinct ledger.coalescing_share(n.namespace, n.coalesce_key) as share
+    select distinct ledger.key_share('coalesce', n.namespace, n.coalesce_key) as share
     from json_to_recordset(p_rows) as n (namespace text, coalesce_key text) order by 1
   ) s;
   while cardinality(v_left) > 0 loop
