@@ -1,12 +1,11 @@
 /** Unique keys, coalescing and starts in time through the use cases: what submitters are told, and what runs in the end. */
 import { expect, layer } from "@effect/vitest"
-import { Duration, Effect, Result, Schema } from "effect"
+import { DateTime, Duration, Effect, Result, Schema } from "effect"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import { CreateLimit } from "../../protocol/Limit.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { BatchItem } from "../../protocol/Query.ts"
 import { AcceptedTask, SubmitGraph, Task } from "../../protocol/Task.ts"
-import { Agents } from "../../src/app/Agents.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import * as Database from "../ledger/Database.ts"
@@ -140,7 +139,6 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("submission
   it.effect("are refused with 4xx and the field when they cannot join, and nothing changes", () =>
     Effect.gen(function* () {
       const tasks = yield* Tasks
-      const agents = yield* Agents
       yield* echoAgent("other-gatherer")
       const waiting = yield* ask({ payload: 1, ...all("picky") })
       const refused = (fields: object) => Effect.flip(ask({ payload: 2, ...all("picky"), ...fields }))
@@ -159,7 +157,6 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("submission
       expect(yield* refused({ payload: large })).toMatchObject({ _tag: "TooLarge", field: "payload" })
       expect(yield* tasks.get(waiting.id)).toMatchObject({ payload: [1], version: 1 })
       yield* tasks.cancel(waiting.id, undefined)
-      yield* agents.get("other-gatherer")
     }).pipe(as(admin))
   )
 })
@@ -170,12 +167,11 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a task tha
   it.effect("ends as timeout with a code of its own when nobody starts it, and only then", () =>
     Effect.gen(function* () {
       const tasks = yield* Tasks
-      const agents = yield* Agents
-      const agent = yield* echoAgent("resting")
+      yield* echoAgent("occupied", { configuration: { max_concurrent_tasks: 1 } })
       const within = (queue_timeout_ms: number, timeout_ms = 300) => ({
         ...{
           type: "echo",
-          agent: "resting",
+          agent: "occupied",
           configuration: { queue_timeout_ms, timeout_ms, retry: { max_attempts: 1 } }
         }
       })
@@ -185,9 +181,13 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a task tha
         configuration: { queue_timeout_ms: 60_000 },
         result: { error: { code: "timeout" } }
       })
-      yield* agents.pause(agent.id)
+      const occupying = yield* ask({ agent: "occupied", payload: { sleep_ms: 60_000 } })
+      yield* Effect.repeat(tasks.get(occupying.id), { until: ({ status }) => status === "running" })
       const late = yield* ask(within(1))
-      const dead = yield* ask({ ...within(60_000), deadline: new Date(Date.now() + 300).toISOString() })
+      const dead = yield* ask({
+        ...within(60_000),
+        deadline: DateTime.formatIso(DateTime.add(yield* DateTime.now, { milliseconds: 300 }))
+      })
       const nobody = yield* ask({ type: "nobody.can", configuration: { queue_timeout_ms: 1 } })
       const graph = yield* tasks.submitGraph(
         submitGraph({ tasks: { late: within(1), after: { type: "echo", dependencies: ["late"] } } })
@@ -205,6 +205,7 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a task tha
         ["failed", "dependency_failed"]
       ])
       expect(ends[0]).toMatchObject({ attempt: 0, started_at: null })
+      yield* tasks.cancel(occupying.id, undefined)
     }).pipe(as(admin))
   )
 

@@ -556,7 +556,7 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("conditions", 
         yield* ledger.accept([parent])
         const within = { agentId, conditions: { queueTimeoutMillis: 60_000 } }
         const child = yield* task({ ...within, dependencies: [{ task_id: parent.id, on: "ended" }] })
-        const later = yield* task({ ...within, runAt: new Date(Date.now() + 3_600_000).toISOString() })
+        const later = yield* task({ ...within, runAt: "2099-01-01T00:00:00Z" })
         const paused = yield* task(within)
         yield* ledger.accept([child, later, paused])
         yield* ledger.signals.pause(home, paused.id, { actor: "key:test", reason: undefined })
