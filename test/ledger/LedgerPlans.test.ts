@@ -79,16 +79,14 @@ it.live(
           "accept the same keys",
           ledger.accept(yield* tasks(10, (index) => ({ agentId, idempotency: keyed[index]?.idempotency })))
         )
-        const coalesce = {
-          ...{
-            key: `${round}`,
-            keep: "all",
-            quietMillis: undefined,
-            waitMillisMax: 1,
-            itemsMax: 100,
-            agentId: undefined
-          }
-        } as const
+        const coalesce: Conditions["coalesce"] = {
+          key: `${round}`,
+          keep: "all",
+          quietMillis: undefined,
+          waitMillisMax: 1,
+          itemsMax: 100,
+          agentId: undefined
+        }
         const conditional = yield* tasks(10, (index): { readonly conditions: Conditions } => ({
           conditions:
             index < 5
