@@ -1,10 +1,12 @@
 /**
- * How tasks are accepted: one call of `task_accept` for what the scheduler gathered, and what it answers for each task.
+ * How tasks are accepted: one call of `task_accept` for what the scheduler gathered, and what it answers for each task. Those
+ * with conditions go by a call of their own, so that others need not know of them.
  */
 import { Duration, Effect, Metric, Semaphore } from "effect"
 import type { AcceptOutcome, Ledger, LedgerUnavailable, NewGraph, NewTask } from "../../actors/ports/Ledger.ts"
 import type { Event } from "../../protocol/Event.ts"
 import type { AgentId, TaskType } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { TaskStatus, WaitingFor } from "../../protocol/Task.ts"
 import type { Admitting } from "./Admitting.ts"
@@ -15,8 +17,16 @@ import * as TaskRows from "./TaskRows.ts"
 
 interface AcceptRow {
   readonly ordinal: number
-  readonly outcome: "accepted" | "existing" | "unknown_parent" | "unknown_dependency"
-  readonly id: string
+  readonly outcome:
+    | "accepted"
+    | "existing"
+    | "unknown_parent"
+    | "unknown_dependency"
+    | "held"
+    | "coalesced"
+    | "unlike"
+    | "changed"
+  readonly id: string | null
   readonly status: TaskStatus | null
   readonly waiting_for: WaitingFor | null
   readonly at: Date
@@ -24,6 +34,9 @@ interface AcceptRow {
   readonly name: string | null
   readonly type: TaskType | null
   readonly agent_id: AgentId | null
+  /** Of `task_accept_conditional`: what differs, and the event of a task that was joined. */
+  readonly field?: string | null
+  readonly change?: (TaskRows.ChangeRow & { readonly actor: string }) | null
 }
 
 /** A row of `task_accept_simple`. */
@@ -47,6 +60,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
     tasks: ReadonlyArray<NewTask>,
     options: {
       readonly simple: "plain" | "limited" | false
+      readonly conditional: boolean
       readonly atomic: boolean
       readonly graph: NewGraph | undefined
     }
@@ -70,10 +84,17 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
               references: options.graph.references
             })
       yield* Metric.update(Metrics.ledgerBatchSize({ operation: "accept" }), tasks.length)
-      const whole = sql.unsafe<AcceptRow>(
-        `select * from ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean)`,
-        [rows, edges, graph, options.atomic]
-      )
+      const whole = options.conditional
+        ? sql.unsafe<AcceptRow>(
+            `select * from ${ledger}.task_accept_conditional($1::json, $2::json, $3::json, $4::boolean, $5::int)`,
+            [rows, edges, graph, options.atomic, Limits.payloadBytesMax]
+          )
+        : sql.unsafe<AcceptRow>(`select * from ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean)`, [
+            rows,
+            edges,
+            graph,
+            options.atomic
+          ])
       const accepting = options.simple === "limited" ? "task_accept_limited" : "task_accept_simple"
       const simple = sql.unsafe<StoredRow>(`select * from ${ledger}.${accepting}($1::json)`, [rows])
       const answers = yield* commit<AcceptRow | StoredRow>(
@@ -113,6 +134,16 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
           trace: task.trace ?? null,
           data: row.waiting_for === null ? null : { waiting_for: row.waiting_for }
         })
+      } else if (row.outcome === "changed") {
+        const { change } = row
+        if (change !== undefined && change !== null && TaskRows.isFact(change))
+          events.push(TaskRows.changeEvent(change, change.actor))
+      } else if (row.outcome === "held") {
+        outcomes[row.ordinal] = { _tag: "Held", id: row.id ?? undefined, ...standing(row) }
+      } else if (row.outcome === "coalesced") {
+        outcomes[row.ordinal] = { _tag: "Coalesced", id: row.id ?? "", ...standing(row) }
+      } else if (row.outcome === "unlike") {
+        outcomes[row.ordinal] = { _tag: "Unlike", id: row.id ?? "", field: row.field ?? "" }
       } else if (row.outcome === "existing") {
         const existing = existingOf(row)
         if (row.ordinal < 0) graphAnswer = existing
@@ -121,7 +152,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
         outcomes[row.ordinal] = {
           _tag: "UnknownTask",
           field: row.outcome === "unknown_parent" ? "parent_id" : "dependencies",
-          id: row.id
+          id: row.id ?? ""
         }
       }
     }
@@ -135,14 +166,39 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
     task.dependencies.length === 0 &&
     task.parentId === undefined &&
     task.graphId === undefined &&
-    task.idempotency === undefined
+    task.idempotency === undefined &&
+    task.conditions === undefined
 
   const simplicity = (tasks: ReadonlyArray<NewTask>) =>
     tasks.every(isSimple) && (tasks.some(({ limits }) => limits !== undefined) ? "limited" : "plain")
 
   /** One transaction; when it is refused for a mistake in one task, halves, until only that one is refused. */
-  const acceptEach = (tasks: ReadonlyArray<NewTask>): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> =>
-    acceptRows(tasks, { simple: simplicity(tasks), atomic: false, graph: undefined }).pipe(
+  const acceptEach = (
+    tasks: ReadonlyArray<NewTask>
+  ): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> => {
+    const conditional = isConditional(tasks)
+    return conditional && !tasks.every(hasConditions)
+      ? acceptParted(tasks)
+      : acceptAlike(tasks, { simple: simplicity(tasks), conditional, atomic: false, graph: undefined })
+  }
+
+  /** Those with conditions after the others: each kind in its own transaction, outcomes in the order of the tasks. */
+  const acceptParted = Effect.fnUntraced(function* (tasks: ReadonlyArray<NewTask>) {
+    const plain = tasks.filter((task) => !hasConditions(task))
+    const conditional = tasks.filter(hasConditions)
+    const first = (yield* acceptEach(plain)).values()
+    const second = (yield* acceptEach(conditional)).values()
+    return tasks.map((task): AcceptOutcome => {
+      const next = (hasConditions(task) ? second : first).next()
+      return next.done === true ? { _tag: "Undone" } : next.value
+    })
+  })
+
+  const acceptAlike = (
+    tasks: ReadonlyArray<NewTask>,
+    options: Parameters<typeof acceptRows>[1]
+  ): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> =>
+    acceptRows(tasks, options).pipe(
       Effect.catchTag("StatementRefused", (refused) => {
         if (tasks.length === 1) return refusedAll(tasks, refused)
         const middle = tasks.length >> 1
@@ -163,7 +219,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
   const atomically = yield* Semaphore.make(1)
   const acceptAll = (tasks: ReadonlyArray<NewTask>, graph: NewGraph | undefined) =>
     atomically
-      .withPermit(acceptRows(tasks, { simple: false, atomic: true, graph }))
+      .withPermit(acceptRows(tasks, { simple: false, conditional: isConditional(tasks), atomic: true, graph }))
       .pipe(Effect.catchTag("StatementRefused", (refused) => refusedAll(tasks, refused)))
 
   const accept: Ledger["Service"]["accept"] = (tasks, options) =>
@@ -187,10 +243,18 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
 
 type Existing = Extract<AcceptOutcome, { readonly _tag: "Existing" }>
 
+const hasConditions = ({ conditions }: NewTask): boolean => conditions !== undefined
+const isConditional = (tasks: ReadonlyArray<NewTask>): boolean => tasks.some(hasConditions)
+
 const existingOf = (row: Omit<AcceptRow, "ordinal" | "outcome">): Existing => ({
   _tag: "Existing",
-  id: row.id,
+  id: row.id ?? "",
   same: row.same === true,
+  ...standing(row)
+})
+
+/** A task as it was found. */
+const standing = (row: Omit<AcceptRow, "ordinal" | "outcome">) => ({
   status: row.status ?? "pending",
   waitingFor: row.waiting_for ?? undefined,
   createdAt: row.at.toISOString(),

@@ -202,6 +202,57 @@ export const invariants: ReadonlyArray<Invariant> = [
       where s.position is distinct from a.position`
   },
   {
+    id: "unique-holders",
+    guarantee: "Conditions",
+    promise: "A task that has not ended has the unique key that it was accepted with.",
+    over: "tasks",
+    query: `
+      select t.id::text as subject, format('%s, but its key "%s" belongs to %s', t.status, t.unique_key, coalesce(k.task_id::text, 'nobody')) as found
+      from ${these} left join unique_keys k on k.namespace = t.namespace and k.key = t.unique_key
+      where t.unique_key is not null and t.status::text not in ${ended} and k.task_id is distinct from t.id`
+  },
+  {
+    id: "unique-keys",
+    guarantee: "Conditions",
+    promise: "Each unique key belongs to a task of its namespace that has not ended.",
+    over: "database",
+    query: `
+      select u.namespace || ' ' || u.key as subject, format('belongs to %s, which is %s and has the key %s', u.task_id, coalesce(t.status::text, 'gone'),
+        coalesce(t.unique_key, 'none')) as found
+      from unique_keys u left join tasks t on t.id = u.task_id and t.namespace = u.namespace
+      where (t.id is null or t.status in ${ended} or t.unique_key is distinct from u.key) and ($1::text is null or u.namespace = $1::text)`
+  },
+  {
+    id: "coalescing",
+    guarantee: "Conditions",
+    promise: "Submissions join only a task that waits for its time, and of one that keeps all of them none is missing.",
+    over: "database",
+    query: `
+      select c.namespace || ' ' || c.key as subject, format('%s is %s, waits for %s; %s submissions, %s payloads, from %s to %s', c.task_id, coalesce(t.status::text, 'gone'),
+        coalesce(t.waiting_for::text, 'nothing'), c.submissions, i.count, i.least, i.most) as found
+      from coalescing c left join tasks t on t.id = c.task_id and t.namespace = c.namespace cross join lateral (
+        select ${counted("x.number")} from coalesced_items x where x.task_id = c.task_id
+      ) i
+      where (t.waiting_for is distinct from 'time' or t.coalesce_key is distinct from c.key
+          or case c.keep when 'all' then ${notUpTo("c.submissions", "i")} else i.count > 0 end)
+        and ($1::text is null or c.namespace = $1::text)
+      union all
+      select i.task_id::text, format('%s, and payloads wait to become its own', coalesce(t.status::text, 'gone'))
+      from (select distinct x.task_id from coalesced_items x) i left join tasks t on t.id = i.task_id
+      where t.waiting_for is distinct from 'time' and ($1::text is null or t.namespace = $1::text)`
+  },
+  {
+    id: "start-deadlines",
+    guarantee: "Conditions",
+    promise: "While a node runs, a task that was not started in time ends within a minute.",
+    over: "database",
+    query: `
+      select s.task_id::text as subject, format('%s, should have been looked at %s; is a node running?', t.status, s.at) as found
+      from start_deadlines s join tasks t on t.id = s.task_id
+      where s.at < now() - interval '1 minute' and t.started_at is null and t.status::text not in ${ended}
+        and ($1::text is null or t.namespace = $1::text)`
+  },
+  {
     id: "agent-events",
     guarantee: "G12",
     promise: "An agent's events are numbered from 1 to its version without a gap.",
