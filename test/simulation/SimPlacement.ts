@@ -135,7 +135,10 @@ export const make = (machine: Machine, chance: Chance): SimPlacement => {
         if (!members.has(process.name)) spread((owner) => owner === process.name, 500)
       })
     },
-    suspect: (process) => machine.after(leaseMillis, () => spread((owner) => owner === process.name, 500, process.name)),
+    suspect: (process) =>
+      machine.after(leaseMillis, () => {
+        if (members.size > 1) spread((owner) => owner === process.name, 500, process.name)
+      }),
     shuffle: (share, lagMillis) => spread(() => chance.is(share), lagMillis)
   }
 }

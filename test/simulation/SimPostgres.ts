@@ -49,6 +49,9 @@ export interface SimPostgres {
   readonly done: () => number
 }
 
+/** As `StorePatience` has it. */
+const patience = "5 seconds"
+
 export const make = (machine: Machine, chance: Chance, tables: Tables): SimPostgres => {
   let faults = healthy
   let awayUntil = 0
@@ -115,7 +118,11 @@ export const make = (machine: Machine, chance: Chance, tables: Tables): SimPostg
 
   return {
     of,
-    ask: (process, name, run, fail) => send(process, name, run, fail),
+    ask: (process, name, run, fail) =>
+      Effect.timeoutOrElse(send(process, name, run, fail), {
+        duration: patience,
+        orElse: () => Effect.fail(fail())
+      }),
     setFaults: (next) => {
       faults = next
     },

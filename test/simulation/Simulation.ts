@@ -71,6 +71,10 @@ export const run = (seed: number, settings: Settings = {}): Verdict => {
   const bus = SimBus.make(machine, Chance.make(seed, "bus"))
   const placement = SimPlacement.make(machine, Chance.make(seed, "placement"))
   const agents = SimAgents.make(machine, postgres, namespace, options.agents)
+  tables.listeners.push(({ agent_id, id, instance }, { attempt, epoch, number, status, type }) => {
+    const under = agent_id === null ? "" : ` ${agent_id.slice(-2)}/${instance} epoch ${epoch}`
+    machine.say(`  ${Work.short(id)} ${number} ${type} ${status}, attempt ${attempt ?? 0}${under}`)
+  })
   const witness = watch(tables, () => agents)
   const work = Work.make(machine, witness.onRun)
   const world = {

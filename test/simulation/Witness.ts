@@ -21,7 +21,7 @@ export class Violation extends Error {
 interface Book {
   last: number
   ended: TaskStatus | undefined
-  starts: number
+  runs: number
 }
 
 /** What clients were told. */
@@ -63,11 +63,7 @@ export const watch = (tables: Tables, agents: () => SimAgents): Witness => {
     }
   }
 
-  const started = (task: TaskRow, { attempt, epoch }: EventRow, book: Book) => {
-    book.starts++
-    if (task.at_most_once && book.starts > 1) {
-      broken("what may run at most once starts at most once", task, `starts for the ${book.starts}. time`)
-    }
+  const started = (task: TaskRow, { attempt, epoch }: EventRow) => {
     if ((attempt ?? 0) > task.max_attempts) {
       broken("attempts are bounded", task, `attempt ${attempt} of ${task.max_attempts}`)
     }
@@ -86,7 +82,7 @@ export const watch = (tables: Tables, agents: () => SimAgents): Witness => {
   }
 
   tables.listeners.push((task, event) => {
-    const book = books.get(task.id) ?? { last: 0, ended: undefined, starts: 0 }
+    const book = books.get(task.id) ?? { last: 0, ended: undefined, runs: 0 }
     books.set(task.id, book)
     if (event.number !== book.last + 1) {
       broken("events have no gaps", task, `has event ${event.number} after ${book.last}`)
@@ -94,7 +90,7 @@ export const watch = (tables: Tables, agents: () => SimAgents): Witness => {
     book.last = event.number
     if (book.ended !== undefined) broken("an end is final", task, `${event.type} after it was ${book.ended}`)
     const ran = running.get(leaseKey(task.agent_id ?? "", task.instance))
-    if (event.type === "TaskStarted") return started(task, event, book)
+    if (event.type === "TaskStarted") return started(task, event)
     if (event.type === "TaskCompleted" || event.type === "TaskRetried") {
       const lease = tables.leases.get(leaseKey(task.agent_id ?? "", task.instance))
       if (lease?.epoch !== event.epoch || ran?.has(task.id) !== true) {
@@ -109,6 +105,11 @@ export const watch = (tables: Tables, agents: () => SimAgents): Witness => {
     const task = tables.tasks.get(run.taskId)
     if (task === undefined) return broken("only accepted tasks run", { id: run.taskId }, "runs")
     parentsEnded(task, "runs")
+    const book = books.get(run.taskId)
+    // A claim that is given back before it has begun may come again; what has begun may not.
+    if (book !== undefined && ++book.runs > 1 && task.at_most_once) {
+      broken("what may run at most once runs at most once", task, `runs for the ${book.runs}. time`)
+    }
     const claims = tables.events.get(run.taskId)?.filter(({ attempt, type }) => {
       return type === "TaskStarted" && attempt === run.number
     })
