@@ -38,7 +38,7 @@ export const make = (world: World, nodes: ReadonlyArray<SimNode>, chance: Chance
   let serial = 0
 
   const act = (): Act => ({
-    does: chance.is(0.7) ? "return" : chance.of(["fail", "fail", "refuse", "crash", "hang"]),
+    does: chance.is(0.7) ? "return" : chance.of(["fail", "fail", "fail", "refuse", "crash", "hang"]),
     millis: chance.is(0.7) ? chance.below(20) : chance.is(0.8) ? chance.below(600) : chance.below(4_000),
     times: chance.between(1, 3),
     reports: chance.is(0.2) ? chance.between(1, 3) : 0,
@@ -58,7 +58,7 @@ export const make = (world: World, nodes: ReadonlyArray<SimNode>, chance: Chance
       ...(runAt !== undefined && { run_at: new Date(runAt).toISOString() }),
       ...(chance.is(0.08) && { deadline: new Date(machine.wallMillis() + chance.between(500, 20_000)).toISOString() }),
       configuration: {
-        timeout_ms: chance.of([1_000, 5_000, 20_000]),
+        timeout_ms: chance.of([500, 1_000, 5_000]),
         retry: { max_attempts: chance.between(1, 4), delay_ms: chance.of([0, 50, 1_000]) },
         ...(chance.is(0.15) && { delivery: "at_most_once" as const })
       }
