@@ -105,9 +105,10 @@ export const running = Effect.fnUntraced(function* (
 /** Claims these tasks. Those that were won, ready to be settled, in the order given. */
 export const claim = Effect.fnUntraced(function* (slot: Slot, wanted: ReadonlyArray<NewTask>) {
   const ledger = yield* Ledger
+  const attemptsOf = new Map((yield* rows(wanted.map(({ id }) => id))).map(({ attempt, id }) => [id as string, attempt]))
   const { claimed } = yield* ledger.claim(
     slot,
-    wanted.map((each) => orderOf(each))
+    wanted.map((each) => orderOf(each, { attempts: attemptsOf.get(each.id) ?? 0 }))
   )
   const attempts = new Map(claimed.map(({ id, attempt }) => [id, attempt] as const))
   return wanted.flatMap(({ id, namespace }): ReadonlyArray<RunningTask> => {

@@ -268,14 +268,15 @@ const heldSlots = (tables: Tables, slots: ReadonlyArray<SlotRow>) =>
 
 const claim = (tables: Tables, [newSlots, wanted, , again]: Params): Rows => {
   const slots = json<ReadonlyArray<SlotRow>>(newSlots)
-  const tasks = json<ReadonlyArray<{ id: string; slot: number; behind: boolean }>>(wanted)
+  const tasks = json<ReadonlyArray<{ id: string; slot: number; behind: boolean; attempts?: number }>>(wanted)
   const held = heldSlots(tables, slots)
   const won: Array<object> = []
   const news = new Set<string>()
-  for (const { behind, id, slot } of tasks.toSorted(byId)) {
+  for (const { attempts = 0, behind, id, slot } of tasks.toSorted(byId)) {
     const task = tables.tasks.get(id)
     const of = held.get(slot)
     if (task === undefined || of === undefined || task.status !== "queued" || task.agent_id !== of.agent_id) continue
+    if (task.attempt !== attempts && !tables.flaws.has("claims ignore attempts")) continue
     if (task.attempt >= task.max_attempts) continue
     task.status = "running"
     if (!tables.flaws.has("a claim counts no attempt")) task.attempt++

@@ -94,6 +94,7 @@ export type Listener = (task: TaskRow, event: EventRow) => void
 /** What is wrong with this Postgres on purpose. */
 export type Flaw =
   | "claims ignore epochs"
+  | "claims ignore attempts"
   | "ends ignore attempts and epochs"
   | "a repeated claim finds nothing"
   | "a takeover leaves what ran"
