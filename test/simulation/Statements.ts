@@ -557,7 +557,7 @@ const orderRow = (tables: Tables, task: TaskRow) => ({
   at_most_once: task.at_most_once,
   configuration: task.configuration,
   trace: task.trace,
-  deadline: task.deadline === null ? null : new Date(task.deadline).toISOString(),
+  deadline: task.deadline === null ? null : written(task.deadline),
   parked_attempt: null,
   parked_position: null,
   limited: null,
@@ -565,9 +565,12 @@ const orderRow = (tables: Tables, task: TaskRow) => ({
   payload_behind: false,
   first_started_at:
     task.attempt > 0 && task.configuration?.retry?.total_ms !== undefined
-      ? new Date(tables.events.get(task.id)?.find(({ type }) => type === "TaskStarted")?.at ?? 0).toISOString()
+      ? written(tables.events.get(task.id)?.find(({ type }) => type === "TaskStarted")?.at ?? 0)
       : null
 })
+
+/** A moment as Postgres writes it in JSON. */
+const written = (moment: number) => new Date(moment).toISOString().replace(/\.?0*Z$/, "+00:00")
 
 const ready = (tables: Tables, [ids]: Params): Rows =>
   (ids as ReadonlyArray<string>).flatMap((id) => {
