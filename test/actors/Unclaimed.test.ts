@@ -108,9 +108,7 @@ layer(solo, { excludeTestServices: true, timeout: "60 seconds" })("an idempotent
       const [blocker] = yield* submit([command(agentId, { do: "wait", gate: "outdated" })])
       yield* untilTrue(() => probe.of(blocker ?? "").length > 0)
       const retry = { max_attempts: 2, delay_ms: 1 }
-      const [id] = yield* submit([
-        command(agentId, { do: "hang" }, { configuration: { retry, timeout_ms: 500 } })
-      ])
+      const [id] = yield* submit([command(agentId, { do: "hang" }, { configuration: { retry, timeout_ms: 500 } })])
       if (id === undefined) return
       // It waits behind the other one; meanwhile its first attempt is made, and fails, elsewhere.
       const [order] = yield* until(ledger.backlog(agentId, { limit: 1 }), (orders) => orders.length > 0)

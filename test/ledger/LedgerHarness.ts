@@ -105,7 +105,9 @@ export const running = Effect.fnUntraced(function* (
 /** Claims these tasks. Those that were won, ready to be settled, in the order given. */
 export const claim = Effect.fnUntraced(function* (slot: Slot, wanted: ReadonlyArray<NewTask>) {
   const ledger = yield* Ledger
-  const attemptsOf = new Map((yield* rows(wanted.map(({ id }) => id))).map(({ attempt, id }) => [id as string, attempt]))
+  // An order that knows of fewer attempts than there were wins nothing.
+  const queued = yield* Effect.orDie(ledger.backlog(slot.agentId, { limit: 10_000 }))
+  const attemptsOf = new Map(queued.map(({ attempts, id }) => [id, attempts ?? 0]))
   const { claimed } = yield* ledger.claim(
     slot,
     wanted.map((each) => orderOf(each, { attempts: attemptsOf.get(each.id) ?? 0 }))

@@ -55,7 +55,11 @@ const suite = <R>(name: string, bus: Layer.Layer<Bus | R, unknown>) =>
         const agent = newAgent()
         const consumer = yield* collect(agent)
         yield* dispatch(orders(agent, range(25), 10))
-        yield* eventually("tasks", () => distinct(consumer.tasks()), (seen) => seen === 25)
+        yield* eventually(
+          "tasks",
+          () => distinct(consumer.tasks()),
+          (seen) => seen === 25
+        )
         expect(consumer.deliveries.map((delivery) => delivery.orders.length).sort()).toEqual([10, 10, 5])
       })
     )
@@ -66,12 +70,20 @@ const suite = <R>(name: string, bus: Layer.Layer<Bus | R, unknown>) =>
         const agent = newAgent()
         const consumer = yield* collect(agent, { acknowledge: false, prefetch: 4 })
         yield* dispatch(orders(agent, range(12), 1))
-        yield* eventually("deliveries", () => consumer.deliveries.length, (seen) => seen >= 4)
+        yield* eventually(
+          "deliveries",
+          () => consumer.deliveries.length,
+          (seen) => seen >= 4
+        )
         yield* Effect.sleep("200 millis")
         expect(consumer.deliveries.length).toBe(4)
         consumer.deliveries[0]?.ack()
         consumer.deliveries[1]?.ack()
-        yield* eventually("deliveries", () => consumer.deliveries.length, (seen) => seen === 6)
+        yield* eventually(
+          "deliveries",
+          () => consumer.deliveries.length,
+          (seen) => seen === 6
+        )
       })
     )
 
@@ -81,15 +93,29 @@ const suite = <R>(name: string, bus: Layer.Layer<Bus | R, unknown>) =>
         const agent = newAgent()
         const first = yield* collect(agent, { acknowledge: false })
         yield* dispatch(orders(agent, range(5), 1))
-        yield* eventually("deliveries", () => distinct(first.tasks()), (seen) => seen === 5)
+        yield* eventually(
+          "deliveries",
+          () => distinct(first.tasks()),
+          (seen) => seen === 5
+        )
         first.deliveries[0]?.ack()
         const [kept] = first.tasks()
         yield* Effect.sleep("100 millis")
         yield* Fiber.interrupt(first.fiber)
         const second = yield* collect(agent)
-        yield* eventually("deliveries", () => distinct(second.tasks()), (seen) => seen === 4)
+        yield* eventually(
+          "deliveries",
+          () => distinct(second.tasks()),
+          (seen) => seen === 4
+        )
         yield* Effect.sleep("200 millis")
-        expect(new Set(second.tasks())).toEqual(new Set(range(5).map(taskId).filter((id) => id !== kept)))
+        expect(new Set(second.tasks())).toEqual(
+          new Set(
+            range(5)
+              .map(taskId)
+              .filter((id) => id !== kept)
+          )
+        )
       })
     )
 
@@ -102,7 +128,11 @@ const suite = <R>(name: string, bus: Layer.Layer<Bus | R, unknown>) =>
         const notice: Notice = { _tag: "Wake", agents: [{ id: newAgent(), lanes: ["normal"] }] }
         yield* Effect.sleep("100 millis")
         yield* notify(notice)
-        yield* eventually("notices", () => heard.length, (seen) => seen === 2)
+        yield* eventually(
+          "notices",
+          () => heard.length,
+          (seen) => seen === 2
+        )
         expect(heard).toEqual([notice, notice])
       })
     )

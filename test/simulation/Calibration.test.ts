@@ -47,7 +47,11 @@ const repeating = (client: SqlClient.SqlClient, isOn: () => boolean) => {
 
 const ledgerOn = (client: SqlClient.SqlClient) =>
   Effect.map(
-    Layer.build(Layer.fresh(PostgresLedger.layer(NodeName.make("n1"))).pipe(Layer.provide(Layer.succeed(SqlClient.SqlClient, client)))),
+    Layer.build(
+      Layer.fresh(PostgresLedger.layer(NodeName.make("n1"))).pipe(
+        Layer.provide(Layer.succeed(SqlClient.SqlClient, client))
+      )
+    ),
     (context) => Context.get(context, Ledger)
   )
 
@@ -83,7 +87,9 @@ const modelSide = Effect.gen(function* () {
               dependencies_open: each.dependencies_open,
               code: each.result?.error?.code ?? null,
               data: each.result?.data ?? null,
-              events: tables.events.get(each.id)?.map(({ attempt, number, type }) => `${number} ${type} ${attempt ?? 0}`)
+              events: tables.events
+                .get(each.id)
+                ?.map(({ attempt, number, type }) => `${number} ${type} ${attempt ?? 0}`)
             }
           ])
         )
@@ -170,9 +176,7 @@ const draw = Effect.fnUntraced(function* (chance: Chance.Chance, known: Known) {
             required: chance.is(0.7),
             ...(chance.is(0.3) && { if_skipped: "run" as const })
           })),
-          idempotency: chance.is(0.3)
-            ? { key: `k${chance.below(6)}`, fingerprint: chance.of(["aa", "bb"]) }
-            : undefined
+          idempotency: chance.is(0.3) ? { key: `k${chance.below(6)}`, fingerprint: chance.of(["aa", "bb"]) } : undefined
         })
       )
     }
@@ -181,7 +185,15 @@ const draw = Effect.fnUntraced(function* (chance: Chance.Chance, known: Known) {
     for (const { agentId: _, id, lane, maxAttempts, name, namespace, type } of made) {
       orders.push({ id, lane, name, namespace, type, max_attempts: maxAttempts })
     }
-    const own = graph === undefined || !atomic ? undefined : { id: graph, namespace: home, name: undefined, idempotency: { key: `g${chance.below(3)}`, fingerprint: "aa" } }
+    const own =
+      graph === undefined || !atomic
+        ? undefined
+        : {
+            id: graph,
+            namespace: home,
+            name: undefined,
+            idempotency: { key: `g${chance.below(3)}`, fingerprint: "aa" }
+          }
     const operation: Operation = ({ ledger }) =>
       Effect.map(
         ledger.accept(made, { atomic, ...(own !== undefined && { graph: own }) }).pipe(Effect.orDie),
@@ -260,10 +272,20 @@ const draw = Effect.fnUntraced(function* (chance: Chance.Chance, known: Known) {
       if (name === "model") orders.push(...backlog)
       const lost = yield* ledger.lost(slot, asked)
       const working = yield* ledger.agentsWithWork(10)
-      const results = yield* ledger.results(home, asked.map((id) => ({ id })))
+      const results = yield* ledger.results(
+        home,
+        asked.map((id) => ({ id }))
+      )
       const earlier = yield* ledger.earlier(home, key)
       const orphans = yield* ledger.orphans(Duration.hours(1), 10)
-      return { backlog, lost: [...lost].sort(), working, results: idsOf(results), earlier: { ...earlier, createdAt: 0 }, orphans }
+      return {
+        backlog,
+        lost: [...lost].sort(),
+        working,
+        results: idsOf(results),
+        earlier: { ...earlier, createdAt: 0 },
+        orphans
+      }
     }).pipe(Effect.orDie)
   return { name: "look", operation }
 })
@@ -305,7 +327,8 @@ layer(both, { excludeTestServices: true, timeout: "60 seconds" })("the simulated
         expect(plain(answer), about).toEqual(plain(expected))
         const states = [yield* model.state, yield* real.state] as const
         expect(states[0].size, about).toBe(states[1].size)
-        for (const [id, row] of states[1]) expect({ id, row: plain(states[0].get(id)) }, about).toEqual({ id, row: plain(row) })
+        for (const [id, row] of states[1])
+          expect({ id, row: plain(states[0].get(id)) }, about).toEqual({ id, row: plain(row) })
       }
       expect(known.runs.length).toBeGreaterThan(5)
       expect(new Set(said.map((each) => each.split(" ")[1])).size).toBeGreaterThan(5)

@@ -2,7 +2,7 @@
  * The stored agents of a simulated world, asked through the simulated Postgres: definitions that an operator pauses, scales
  * and brings back, and that the platform quarantines.
  */
-import { AgentStore, AgentStoreUnavailable, type AgentRecord } from "../../actors/ports/AgentStore.ts"
+import { type AgentRecord, AgentStore, AgentStoreUnavailable } from "../../actors/ports/AgentStore.ts"
 import { LimitStore, LimitStoreUnavailable } from "../../actors/ports/LimitStore.ts"
 import { AgentId, AgentName, type Namespace } from "../../protocol/Ids.ts"
 import type { Machine, Process } from "./Machine.ts"

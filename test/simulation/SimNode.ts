@@ -2,10 +2,11 @@
  * A simulated node: the production actors and the production ledger, on the models. It can be started, stopped in order,
  * killed and frozen, and its clients can call it while it lives.
  */
+
+import { createHash } from "node:crypto"
 import { Context, Effect, type Exit, FileSystem, Latch, Layer, Logger, Path, References } from "effect"
 import { Digest } from "effect/crypto"
 import { SqlClient } from "effect/sql"
-import { createHash } from "node:crypto"
 import { AgentDirectory } from "../../actors/AgentDirectory.ts"
 import { AgentHost } from "../../actors/AgentHost.ts"
 import { Behaviours } from "../../actors/Behaviour.ts"
@@ -63,22 +64,24 @@ export interface SimNode {
   /** Ends it in order, as SIGTERM does. */
   readonly stop: () => void
   /** Runs on the node; nothing comes back when it dies first. False when it is not up. */
-  readonly call: <A, E>(
-    effect: Effect.Effect<A, E, NodeServices>,
-    answered: (exit: Exit.Exit<A, E>) => void
-  ) => boolean
+  readonly call: <A, E>(effect: Effect.Effect<A, E, NodeServices>, answered: (exit: Exit.Exit<A, E>) => void) => boolean
   readonly load: () => { readonly running: number; readonly waiting: number }
 }
 
 const digest = Layer.succeed(
   Digest.Digest,
   Digest.Digest.of({
-    digest: (_: unknown, data: Uint8Array) => Effect.sync(() => new Uint8Array(createHash("sha256").update(data).digest())),
+    digest: (_: unknown, data: Uint8Array) =>
+      Effect.sync(() => new Uint8Array(createHash("sha256").update(data).digest())),
     digestHex: (_: unknown, data: Uint8Array) => Effect.sync(() => createHash("sha256").update(data).digest("hex"))
   } as Digest.Digest["Service"])
 )
 
-const nodeLayer = ({ agents, bus, idsOf, machine, mutate, namespace, postgres, work }: World, process: Process, placement: Placement["Service"]) => {
+const nodeLayer = (
+  { agents, bus, idsOf, machine, mutate, namespace, postgres, work }: World,
+  process: Process,
+  placement: Placement["Service"]
+) => {
   const me = Principal.of({ actor: "key:simulation", namespace, role: "admin", permissions: new Set(permissions) })
   const ownBus = bus.of(process)
   const models = Layer.mergeAll(

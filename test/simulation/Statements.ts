@@ -7,7 +7,7 @@
 import type { Schema } from "effect"
 import type { TaskConfiguration, TaskPriority, TaskStatus } from "../../protocol/Task.ts"
 import { isTerminal, priorities } from "../../protocol/Task.ts"
-import { type Change, type DependencyRow, laneNumber, leaseKey, type TaskRow, type Tables } from "./Tables.ts"
+import { type Change, type DependencyRow, laneNumber, leaseKey, type Tables, type TaskRow } from "./Tables.ts"
 
 type Params = ReadonlyArray<unknown>
 type Rows = ReadonlyArray<object>
@@ -112,7 +112,7 @@ const insert = (tables: Tables, row: NewRow) => {
 }
 
 const acceptSimple = (tables: Tables, [tasks]: Params): Rows =>
-  json<ReadonlyArray<NewRow>>(tasks).flatMap((row) => {
+  json<ReadonlyArray<NewRow>>(tasks).flatMap((row): Rows => {
     if (tables.flaws.has("an accept is answered and not written") && row.name.endsWith("7")) {
       return [{ id: row.id, status: "queued", waiting_for: null, at: new Date(tables.at) }]
     }
@@ -155,9 +155,7 @@ const accept = (tables: Tables, [newTasks, newEdges, newGraph, atomic]: Params):
     if (used.resource_id !== id) {
       const same = used.fingerprint === fingerprint
       const none = { status: null, waiting_for: null, name: null, type: null, agent_id: null }
-      return [
-        { ordinal: -1, outcome: "existing", id: used.resource_id, at: new Date(used.created_at), same, ...none }
-      ]
+      return [{ ordinal: -1, outcome: "existing", id: used.resource_id, at: new Date(used.created_at), same, ...none }]
     }
   }
   if (graph !== undefined) tables.graphs.add(graph.id)
@@ -405,9 +403,7 @@ const takeOver = (tables: Tables, [agentId, index, node]: Params): Rows => {
   })
   const changes: Array<Change> = []
   const ended: Array<TaskRow> = []
-  const ran = tables.sorted(
-    (task) => task.agent_id === agentId && task.instance === index && task.status === "running"
-  )
+  const ran = tables.sorted((task) => task.agent_id === agentId && task.instance === index && task.status === "running")
   for (const task of tables.flaws.has("a takeover leaves what ran") ? [] : ran) {
     const once = task.at_most_once && !tables.flaws.has("a takeover runs again what may run once")
     const over = once || (task.attempt >= task.max_attempts && !tables.flaws.has("a takeover counts no attempts"))
@@ -430,7 +426,7 @@ const heartbeat = (tables: Tables, [slots]: Params): Rows => {
 
 const hibernate = (tables: Tables, [agentId, index, epoch]: Params): Rows => {
   const lease = tables.leases.get(leaseKey(String(agentId), Number(index)))
-  if (lease?.epoch === epoch) lease.status = "hibernating"
+  if (lease !== undefined && lease.epoch === epoch) lease.status = "hibernating"
   return []
 }
 
@@ -591,7 +587,9 @@ const backlog = (tables: Tables, [agentId, limit]: Params): Rows => {
 const results = (tables: Tables, [namespace, ids]: Params): Rows =>
   (ids as ReadonlyArray<string>).flatMap((id) => {
     const task = tables.tasks.get(id)
-    return task?.namespace === namespace ? [{ id, status: task.status, data: task.result?.data ?? null }] : []
+    return task === undefined || task.namespace !== namespace
+      ? []
+      : [{ id, status: task.status, data: task.result?.data ?? null }]
   })
 
 const earlier = (tables: Tables, [namespace, key, fingerprint]: Params): Rows => {

@@ -6,7 +6,7 @@
  */
 import { isTerminal, type TaskStatus } from "../../protocol/Task.ts"
 import type { SimAgents } from "./SimAgents.ts"
-import { type EventRow, leaseKey, type TaskRow, type Tables } from "./Tables.ts"
+import { type EventRow, leaseKey, type Tables, type TaskRow } from "./Tables.ts"
 import { type Run, short } from "./Work.ts"
 
 /** A broken promise: which one, and by what. */
@@ -94,7 +94,11 @@ export const watch = (tables: Tables, agents: () => SimAgents): Witness => {
     if (event.type === "TaskCompleted" || event.type === "TaskRetried") {
       const lease = tables.leases.get(leaseKey(task.agent_id ?? "", task.instance))
       if (lease?.epoch !== event.epoch || ran?.has(task.id) !== true) {
-        broken("only the live attempt ends its task", task, `${event.type} under epoch ${event.epoch} of ${lease?.epoch}`)
+        broken(
+          "only the live attempt ends its task",
+          task,
+          `${event.type} under epoch ${event.epoch} of ${lease?.epoch}`
+        )
       }
     }
     if (event.type !== "TaskProgressed") ran?.delete(task.id)
@@ -136,7 +140,8 @@ export const watch = (tables: Tables, agents: () => SimAgents): Witness => {
     for (const task of tables.tasks.values()) {
       const book = books.get(task.id)
       if (book?.ended === undefined) broken("every task ends", task, `is ${task.status} (${task.waiting_for})`)
-      if (book?.last !== task.version) broken("events have no gaps", task, `has ${book?.last} events of ${task.version}`)
+      if (book?.last !== task.version)
+        broken("events have no gaps", task, `has ${book?.last} events of ${task.version}`)
       if (task.name.startsWith("key-")) {
         const other = byName.get(task.name)
         if (other !== undefined) broken("a key makes one thing", task, `is ${task.name} as ${short(other)} is`)

@@ -7,9 +7,9 @@ import { Bus } from "../../actors/ports/Bus.ts"
 import { Ledger } from "../../actors/ports/Ledger.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import { TaskId } from "../../protocol/Ids.ts"
+import type { Principal } from "../../protocol/Permission.ts"
 import { priorities, type SubmitGraph, type SubmitTask } from "../../protocol/Task.ts"
 import type { Chance } from "./Chance.ts"
-import type { Machine } from "./Machine.ts"
 import type { SimNode, World } from "./SimNode.ts"
 import type { Told } from "./Witness.ts"
 import { type Act, payloadOf, short } from "./Work.ts"
@@ -28,7 +28,7 @@ export interface Workload {
 interface Submission {
   readonly name: string
   readonly key: string | undefined
-  readonly effect: Effect.Effect<ReadonlyArray<string>, { readonly _tag: string }, Scheduler>
+  readonly effect: Effect.Effect<ReadonlyArray<string>, { readonly _tag: string }, Scheduler | Principal>
 }
 
 export const make = (world: World, nodes: ReadonlyArray<SimNode>, chance: Chance): Workload => {
@@ -109,7 +109,7 @@ export const make = (world: World, nodes: ReadonlyArray<SimNode>, chance: Chance
     if (chance.is(0.15)) {
       const command = { ...graph(name), ...withKey }
       const effect = Effect.map(
-        Scheduler.use((scheduler) => scheduler.submitGraph(command) as Effect.Effect<{ readonly id: string; readonly tasks: Readonly<Record<string, string>> }, { readonly _tag: string }>),
+        Scheduler.use((scheduler) => scheduler.submitGraph(command)),
         ({ tasks }) => Object.values(tasks)
       )
       return { name, key: undefined, effect }
@@ -118,14 +118,14 @@ export const make = (world: World, nodes: ReadonlyArray<SimNode>, chance: Chance
       const commands = Array.from({ length: chance.between(2, 12) }, (_, index) => task(`${name}-${index}`))
       const atomic = chance.is(0.5)
       const effect = Effect.map(
-        Scheduler.use((scheduler) => scheduler.submit(commands, { atomic }) as Effect.Effect<ReadonlyArray<Result.Result<{ readonly id: string }, unknown>>, { readonly _tag: string }>),
+        Scheduler.use((scheduler) => scheduler.submit(commands, { atomic })),
         (answers) => answers.flatMap((answer) => (Result.isSuccess(answer) ? [answer.success.id] : []))
       )
       return { name: `task-${number}`, key: undefined, effect }
     }
     const command: SubmitTask = { ...task(name), ...withKey }
     const effect = Effect.map(
-      Scheduler.use((scheduler) => scheduler.submitOne(command) as Effect.Effect<{ readonly id: string }, { readonly _tag: string }>),
+      Scheduler.use((scheduler) => scheduler.submitOne(command)),
       ({ id }) => [id]
     )
     return { name, key, effect }
@@ -183,5 +183,3 @@ export const make = (world: World, nodes: ReadonlyArray<SimNode>, chance: Chance
     }
   }
 }
-
-export type { Machine }

@@ -56,7 +56,11 @@ export const planted: ReadonlyArray<{ readonly name: string; readonly settings: 
   },
   { name: "a cancel ends what has ended", settings: flaw("a cancel ends what has ended"), breaks: /an end is final/ },
   { name: "an event is left out", settings: flaw("an event is left out"), breaks: /no gaps/ },
-  { name: "a claim counts no attempt", settings: flaw("a claim counts no attempt"), breaks: /nothing runs without|task ends/ },
+  {
+    name: "a claim counts no attempt",
+    settings: flaw("a claim counts no attempt"),
+    breaks: /nothing runs without|task ends/
+  },
   { name: "the reconciler is off", settings: { mutate: { withoutReconciler: true } }, breaks: /every task ends/ },
   {
     name: "nobody looks for forgotten work",

@@ -91,7 +91,9 @@ for (let seed = from; seed < from + count; seed++) {
   if (only !== undefined || verdict.failure !== undefined) report(verdict, settings)
 }
 if (only === undefined) {
-  print(`${count} worlds from seed ${from}: ${failed.length === 0 ? "every promise was kept" : `FAILED ${failed.join(", ")}`}`)
+  print(
+    `${count} worlds from seed ${from}: ${failed.length === 0 ? "every promise was kept" : `FAILED ${failed.join(", ")}`}`
+  )
   print(`longest time from the end of the faults until nothing was left to do: ${longest / 1_000} s of theirs`)
 }
 process.exit(failed.length > 0 ? 1 : 0)
