@@ -56,9 +56,10 @@ describe("a simulated world", () => {
 })
 
 describe("a planted mistake is found:", () => {
-  it.each(planted)("$name", { timeout: 240_000 }, async ({ breaks, settings }) => {
+  it.each(planted)("$name", { timeout: 240_000 }, async ({ breaks, seed: known, settings }) => {
     let found: Error | undefined
-    for (const seed of range(seeds)) {
+    // The one that found it before first; what a world looks like may have changed since.
+    for (const seed of [known, ...range(seeds)]) {
       found = run(seed, settings).failure
       if (found !== undefined) break
       await turn()

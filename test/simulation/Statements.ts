@@ -405,7 +405,7 @@ const takeOver = (tables: Tables, [agentId, index, node]: Params): Rows => {
   const ended: Array<TaskRow> = []
   const ran = tables.sorted((task) => task.agent_id === agentId && task.instance === index && task.status === "running")
   for (const task of tables.flaws.has("a takeover leaves what ran") ? [] : ran) {
-    const once = task.at_most_once && !tables.flaws.has("a takeover runs again what may run once")
+    const once = task.at_most_once
     const over = once || (task.attempt >= task.max_attempts && !tables.flaws.has("a takeover counts no attempts"))
     task.status = over ? "failed" : "queued"
     if (over) task.result = { success: false, error: { code: once ? "unknown_outcome" : "instance_lost" } }

@@ -99,7 +99,6 @@ export type Flaw =
   | "a repeated claim finds nothing"
   | "a takeover leaves what ran"
   | "a takeover counts no attempts"
-  | "a takeover runs again what may run once"
   | "idempotency keys are forgotten"
   | "one parent is enough"
   | "ends release nobody"

@@ -151,7 +151,7 @@ export const watch = (tables: Tables, agents: () => SimAgents): Witness => {
         const made = runs.some(
           ({ how, number, taskId }) => taskId === task.id && how === "returned" && number === task.result?.data
         )
-        if (!made) broken("a result comes from a run", task, `has the result ${String(task.result?.data)}`)
+        if (!made) broken("a result comes from a run", task, `has the result ${JSON.stringify(task.result?.data)}`)
       }
     }
     for (const [key, tasks] of running) {
