@@ -60,7 +60,9 @@ const suite = <R>(name: string, bus: Layer.Layer<Bus | R, unknown>) =>
           () => distinct(consumer.tasks()),
           (seen) => seen === 25
         )
-        expect(consumer.deliveries.map((delivery) => delivery.orders.length).sort((one, other) => other - one)).toEqual([10, 10, 5])
+        expect(consumer.deliveries.map((delivery) => delivery.orders.length).sort((one, other) => other - one)).toEqual(
+          [10, 10, 5]
+        )
       })
     )
 

@@ -10,7 +10,7 @@ import { Context, Duration, Effect, Layer, References } from "effect"
 import { SqlClient } from "effect/sql"
 import { type AcceptOutcome, Ledger, type NewTask, type Settlement, type Slot } from "../../actors/ports/Ledger.ts"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
-import { AgentId, GraphId, Namespace, NodeName, TaskId } from "../../protocol/Ids.ts"
+import { type AgentId, GraphId, Namespace, NodeName, TaskId } from "../../protocol/Ids.ts"
 import { priorities } from "../../protocol/Task.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import * as Database from "../ledger/Database.ts"
@@ -324,11 +324,12 @@ layer(both, { excludeTestServices: true, timeout: "60 seconds" })("the simulated
         const expected = yield* operation(real)
         // The model's answer goes first where it teaches the next operations; both must agree anyway.
         const answer = yield* operation(model)
-        expect(plain(answer), about).toEqual(plain(expected))
+        expect({ about, answer: plain(answer) }).toEqual({ about, answer: plain(expected) })
         const states = [yield* model.state, yield* real.state] as const
-        expect(states[0].size, about).toBe(states[1].size)
-        for (const [id, row] of states[1])
-          expect({ id, row: plain(states[0].get(id)) }, about).toEqual({ id, row: plain(row) })
+        expect({ about, tasks: states[0].size }).toEqual({ about, tasks: states[1].size })
+        for (const [id, row] of states[1]) {
+          expect({ about, id, row: plain(states[0].get(id)) }).toEqual({ about, id, row: plain(row) })
+        }
       }
       expect(known.runs.length).toBeGreaterThan(5)
       expect(new Set(said.map((each) => each.split(" ")[1])).size).toBeGreaterThan(5)

@@ -4,8 +4,8 @@
  */
 import * as Chance from "./Chance.ts"
 import type { AgentPlan } from "./SimAgents.ts"
-import * as SimBus from "./SimBus.ts"
-import * as SimPostgres from "./SimPostgres.ts"
+import type * as SimBus from "./SimBus.ts"
+import type * as SimPostgres from "./SimPostgres.ts"
 
 export interface Options {
   readonly nodes: number

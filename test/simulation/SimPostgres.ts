@@ -9,7 +9,7 @@
  * what has committed stays.
  */
 import { Effect } from "effect"
-import { SqlClient } from "effect/sql"
+import type { SqlClient } from "effect/sql"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import type { Chance } from "./Chance.ts"
 import type { Machine, Process } from "./Machine.ts"
