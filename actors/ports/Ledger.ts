@@ -282,8 +282,8 @@ export class Ledger extends Context.Service<
       idempotency: { readonly key: string; readonly fingerprint: string }
     ) => Effect.Effect<Extract<AcceptOutcome, { readonly _tag: "Existing" }> | undefined, LedgerUnavailable>
     /**
-     * Claims queued tasks for an instance: `queued` to `running`, attempt + 1, if the slot's epoch is the present one.
-     * Ids that are missing from the answer were not won. `fenced`: the slot's epoch is outdated; the instance must stop.
+     * Claims queued tasks for an instance: `queued` to `running`, attempt + 1, if the slot's epoch is the present one and the
+     * task has had as many attempts as its order says. Ids that are missing from the answer were not won. `fenced`: the slot's epoch is outdated; the instance must stop.
      * Answers however long Postgres is away: a claim of unknown outcome may have won what nobody would run. One slot must
      * not claim a task while an earlier claim for it is under way.
      */
