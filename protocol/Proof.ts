@@ -17,8 +17,8 @@ export const proofRateMax = 5_000
 /** Shortest and longest mean time between two faults, in milliseconds. */
 export const proofKillMillisMin = 500
 export const proofKillMillisMax = 3_600_000
-/** Longest time in which work is submitted, in milliseconds (24 hours). */
-export const proofMillisMax = 86_400_000
+/** Longest time in which work is submitted, in seconds (24 hours). */
+export const proofSecondsMax = 86_400
 /** Largest seed. */
 export const proofSeedMax = 2 ** 32 - 1
 /** Most ids that are named of a broken promise. */
@@ -41,7 +41,7 @@ export const ProofPlan = Schema.Struct({
   /** Decides moments and victims of faults, and what each task does. */
   seed: count(0, proofSeedMax),
   /** No new task is submitted after this time. */
-  submit_ms_max: count(1_000, proofMillisMax),
+  seconds: count(1, proofSecondsMax),
   /** On servers of the proof's own, or on those that the environment names. */
   servers: Schema.Literals(["own", "named"]),
   /** Address of this machine at which nodes elsewhere reach the effects' counter. */

@@ -42,7 +42,11 @@ export const prove = Command.make(
       Flag.optional,
       Flag.withDescription("Decides moments and victims of kills, and the work; by chance when not given")
     ),
-    seconds: number("seconds", 3_600, "Stop submitting after so many seconds, whatever is left"),
+    seconds: number(
+      "seconds",
+      3_600,
+      `Stop submitting after so many seconds, whatever is left, at most ${Proof.proofSecondsMax}`
+    ),
     servers: Flag.Literals("servers", ["own", "named"]).pipe(
       Flag.withDefault("own" as const),
       Flag.withDescription(
@@ -70,7 +74,7 @@ export const prove = Command.make(
       kill: [...new Set(given.kill.split(",").map((what) => what.trim()))],
       rate: given.rate,
       seed: Option.getOrElse(given.seed, () => randomInt(Proof.proofSeedMax)),
-      submit_ms_max: given.seconds * 1_000,
+      seconds: given.seconds,
       servers: given.servers,
       sink_host: given.sinkHost
     })
@@ -95,7 +99,6 @@ export const prove = Command.make(
 
 const flagOf: { readonly [field: string]: string } = {
   kill_every_ms: "--kill-every",
-  submit_ms_max: "--seconds",
   sink_host: "--sink-host"
 }
 
@@ -113,7 +116,7 @@ const planOf = Effect.fnUntraced(function* (given: { readonly [field in keyof Pr
   const servers = plan.kill.filter((what) => what !== "nodes")
   if (plan.servers === "named" && servers.length > 0) {
     return yield* usage(
-      `--kill: ${servers.join(" and ")} of --servers named are not killed, because they belong to somebody else.`,
+      `--kill: ${servers.join(" and ")} cannot be killed: with --servers named they are somebody else's.`,
       "Give --kill nodes, or leave --servers out: then it starts servers of its own."
     )
   }

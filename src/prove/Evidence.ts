@@ -2,7 +2,7 @@
  * What the database says about the work of a proof: of each task its state, its recorded effect, and the events of its attempts. Read in batches,
  * by key; changes nothing.
  */
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { SqlClient } from "effect/sql"
 import type { Namespace } from "../../protocol/Ids.ts"
 import { numberOf } from "./Work.ts"
@@ -80,7 +80,7 @@ export const read = Effect.fn("Evidence.read")(function* (namespace: Namespace) 
         ? []
         : yield* sql<EventRow>`
             select e.aggregate::text as id, e.type, coalesce(e.data ->> 'instance_lost' = 'true', false) as lost,
-              coalesce(e.actor, '') as node, ${millis(sql, "e.at")} as at
+              coalesce(substr(e.actor, length('node:') + 1), '') as node, ${millis(sql, "e.at")} as at
             from events e where e.aggregate = any (${withCut}::uuid[]) and e.type in ('TaskStarted', 'TaskQueued')
             order by e.aggregate, e.number`
     const eventsOf = Map.groupBy(events, ({ id }) => id)
@@ -116,9 +116,10 @@ export const cutAttempts = (events: ReadonlyArray<Omit<EventRow, "id">>): Readon
 /** Milliseconds that Postgres's clock is ahead of ours. */
 export const clockAhead = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
-  const before = Date.now()
+  const before = yield* Clock.currentTimeMillis
   const [row] = yield* sql<{ readonly now: number }>`select ${millis(sql, "clock_timestamp()")} as now`
-  return Math.round((row?.now ?? before) - (before + Date.now()) / 2)
+  const after = yield* Clock.currentTimeMillis
+  return Math.round((row?.now ?? before) - (before + after) / 2)
 })
 
 /** Ends that are recorded in a namespace so far: cheap, and enough to see how far the work is. */

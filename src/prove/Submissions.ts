@@ -48,6 +48,9 @@ interface Answer {
 /** Nobody answered, or the connection was cut: it may have been done. */
 const noAnswer: Answer = { status: 0, id: undefined, retryAfterMillis: pauseMillis.noAnswer, text: "no answer" }
 
+/** Nobody was there to be asked. */
+const nobodyUp: Answer = { ...noAnswer }
+
 export const make = Effect.fnUntraced(function* (
   plan: ProofPlan,
   platform: { readonly nodes: ProofNodes; readonly key: string; readonly sink: EffectSink }
@@ -68,7 +71,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       const up = nodes.up()
       const node = up[turn++ % Math.max(1, up.length)]
-      if (node === undefined) return Effect.succeed(noAnswer)
+      if (node === undefined) return Effect.succeed(nobodyUp)
       return Effect.tryPromise(async (signal): Promise<Answer> => {
         const response = await undici.request(`${node.url}/api/v1${path}`, {
           method: "POST",
@@ -99,7 +102,7 @@ export const make = Effect.fnUntraced(function* (
     for (;;) {
       const answer = yield* post(path, body, idempotencyKey)
       if (answer.status !== 0 && answer.status !== 429 && answer.status < 500) return answer
-      counts.retried++
+      if (answer !== nobodyUp) counts.retried++
       yield* Effect.sleep(Math.min(answer.retryAfterMillis, pauseMillis.busyMost))
     }
   })
@@ -109,7 +112,7 @@ export const make = Effect.fnUntraced(function* (
       "/tasks",
       {
         agent: agentName,
-        type: "http",
+        type: "http.fetch",
         name: keyOf(piece.number),
         payload: { url: sink.urlOf(piece), method: "POST", body: { task: piece.number } },
         configuration: { retry: { max_attempts: attemptsMax } }
@@ -139,7 +142,7 @@ export const make = Effect.fnUntraced(function* (
     const began = yield* Clock.currentTimeMillis
     for (let next = 0; next < plan.tasks; ) {
       const elapsed = (yield* Clock.currentTimeMillis) - began
-      if (elapsed >= plan.submit_ms_max) break
+      if (elapsed >= plan.seconds * 1_000) break
       const due = Math.min(plan.tasks, Math.floor((elapsed * plan.rate) / 1_000) + 1)
       for (let room = openMax - (yield* FiberSet.size(open)); next < due && room > 0; room--) {
         counts.submitted++

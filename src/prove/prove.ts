@@ -55,6 +55,8 @@ export const prove = (plan: ProofPlan, watch: ProofWatch) =>
     })
     return yield* Effect.raceFirst(
       onServers(plan, watch, folder, servers).pipe(
+        // Before the connection to the database goes.
+        Effect.scoped,
         Effect.provide(ApiKeyStore.layer.pipe(Layer.provideMerge(database))),
         Effect.catchTag("SqlError", (error) => cannotAsk(Postgres.messageOf(error))),
         Effect.catchTag("StoreUnavailable", ({ message }) => cannotAsk(message)),
@@ -107,7 +109,7 @@ const onServers = Effect.fnUntraced(function* (
   const submissions = yield* Submissions.make(plan, { nodes, key, sink })
   const fenced = FencedEnds.make(nodes, key)
   const faults = Faults.make({
-    schedule: killSchedule(plan, plan.submit_ms_max),
+    schedule: killSchedule(plan, plan.seconds * 1_000),
     nodes,
     servers,
     clockAhead,
@@ -134,7 +136,7 @@ const onServers = Effect.fnUntraced(function* (
 
   const work = Effect.gen(function* () {
     const killing = yield* Effect.forkScoped(faults.run)
-    const answered = yield* Effect.timeoutOption(submissions.run, plan.submit_ms_max + answersMillis)
+    const answered = yield* Effect.timeoutOption(submissions.run, plan.seconds * 1_000 + answersMillis)
     yield* Fiber.interrupt(killing)
     phase = "healing"
     watch.event(
