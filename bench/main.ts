@@ -31,12 +31,17 @@ const { values } = parseArgs({
     warm: { type: "string", default: "4" },
     /** Queued tasks of the scenario `backlog`. */
     backlog: { type: "string", default: "100000" },
+    /** Tasks per second of the scenarios `recovery-*`. */
+    rate: { type: "string", default: "500" },
     /** Minutes to wait in all, between measurements, for a machine with nothing else to do. */
     quiet: { type: "string", default: "0" }
   }
 })
 
-const number = (name: "rounds" | "tasks" | "seconds" | "warm" | "backlog" | "quiet", least: number): number => {
+const number = (
+  name: "rounds" | "tasks" | "seconds" | "warm" | "backlog" | "rate" | "quiet",
+  least: number
+): number => {
   const value = Number(values[name])
   if (Number.isFinite(value) && value >= least) return value
   console.error(`--${name}: ${values[name]} is not a number of at least ${least}`)
@@ -48,6 +53,7 @@ const options = {
   seconds: number("seconds", 1),
   warm: number("warm", 0),
   backlog: number("backlog", 1_000),
+  rate: number("rate", 1),
   quiet: number("quiet", 0)
 }
 

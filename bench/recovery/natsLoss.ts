@@ -1,15 +1,14 @@
 /**
- * nats-server is killed with SIGKILL under 500 tasks per second and started again 3 s later: with its store, and with an empty one. Tasks are
+ * nats-server is killed with SIGKILL under a steady rate of tasks and started again 3 s later: with its store, and with an empty one. Tasks are
  * accepted and run all the while; what is told is from when on they run at once again.
  */
 import { type Figures, percentiles, quantile } from "../Figures.ts"
 import { pause } from "../scenarios/Bench.ts"
 import { onCluster, storedTasks, untilEnded } from "./Cluster.ts"
-import { joined } from "./nodeLoss.ts"
+import { joined, keptUp, usualOf } from "./nodeLoss.ts"
 import { failuresOf, steadyLoad } from "./SteadyLoad.ts"
 
 const agent = "recovery"
-const perSecond = 500
 const sleepMillis = 40
 const beforeMillis = 8_000
 const downMillis = 3_000
@@ -18,7 +17,7 @@ const afterMillis = 14_000
 const usualShare = 0.95
 const atOnceMillis = 250
 
-export const natsKilled = (store: "kept" | "wiped"): Promise<Figures> =>
+export const natsKilled = (store: "kept" | "wiped", perSecond: number): Promise<Figures> =>
   onCluster({ nodes: 2, agent }, async (cluster) => {
     const load = steadyLoad({
       urls: cluster.nodes.map(({ url }) => url),
@@ -57,6 +56,7 @@ export const natsKilled = (store: "kept" | "wiped"): Promise<Figures> =>
     const between = (from: number, to: number) =>
       tasks.filter(({ sentAt }) => sentAt >= from && sentAt < to).map(({ waited }) => waited)
     return {
+      [`${name}_kept_up`]: keptUp(usualOf(tasks, killedAt)),
       [`${name}_usual_p95_ms`]: usual,
       ...percentiles(`${name}_while_away_`, between(killedAt, startedAt)),
       ...percentiles(`${name}_first_3s_after_`, between(startedAt, startedAt + 3_000)),

@@ -1,5 +1,5 @@
 /**
- * A node goes while 500 tasks are submitted per second: by SIGKILL, and in order by SIGTERM. What is told is how long the tasks of its instances
+ * A node goes while tasks are submitted at a steady rate: by SIGKILL, and in order by SIGTERM. What is told is how long the tasks of its instances
  * took from submission to end, and those of the others.
  */
 import { type Figures, percentiles, quantile } from "../Figures.ts"
@@ -9,7 +9,6 @@ import { type Cluster, onCluster, type Stored, storedTasks, untilEnded } from ".
 import { failuresOf, type Submission, steadyLoad } from "./SteadyLoad.ts"
 
 const agent = "recovery"
-const perSecond = 500
 const sleepMillis = 40
 /** The first of it warms up: everything is compiled, on every node. */
 const beforeMillis = 8_000
@@ -32,7 +31,7 @@ export const joined = (submissions: ReadonlyArray<Submission>, stored: ReadonlyA
 }
 
 /** SIGKILL of the last of `nodes`; it is not started again. */
-export const nodeKilled = (nodes: number): Promise<Figures> =>
+export const nodeKilled = (nodes: number, perSecond: number): Promise<Figures> =>
   onCluster({ nodes, agent }, async (cluster) => {
     const load = steadyLoad({ urls: survivors(cluster), key: cluster.key, perSecond, agent, sleepMillis })
     await pause(beforeMillis)
@@ -46,6 +45,7 @@ export const nodeKilled = (nodes: number): Promise<Figures> =>
     const { affected, others } = around(tasks, usual, killedAt)
     const name = `kill_${nodes}`
     return {
+      [`${name}_kept_up`]: keptUp(usual),
       [`${name}_usual_p50_ms`]: quantile(usual, 0.5),
       [`${name}_usual_p99_ms`]: quantile(usual, 0.99),
       [`${name}_affected`]: affected.length,
@@ -60,7 +60,7 @@ export const nodeKilled = (nodes: number): Promise<Figures> =>
   })
 
 /** SIGTERM of the last of two nodes, which takes requests too. */
-export const nodeStopped = (): Promise<Figures> =>
+export const nodeStopped = (perSecond: number): Promise<Figures> =>
   onCluster({ nodes: 2, agent }, async (cluster) => {
     const urls = cluster.nodes.map(({ url }) => url)
     const load = steadyLoad({ urls, key: cluster.key, perSecond, agent, sleepMillis })
@@ -75,6 +75,7 @@ export const nodeStopped = (): Promise<Figures> =>
     const usual = usualOf(tasks, toldAt)
     const { affected } = around(tasks, usual, toldAt)
     return {
+      term_kept_up: keptUp(usual),
       term_usual_p50_ms: quantile(usual, 0.5),
       term_usual_p99_ms: quantile(usual, 0.99),
       term_affected: affected.length,
@@ -88,8 +89,11 @@ export const nodeStopped = (): Promise<Figures> =>
   })
 
 /** Waits of the two seconds that ended a second before the event: nothing was wrong then. */
-const usualOf = (tasks: ReadonlyArray<Task>, eventAt: number): ReadonlyArray<number> =>
+export const usualOf = (tasks: ReadonlyArray<Task>, eventAt: number): ReadonlyArray<number> =>
   tasks.filter(({ sentAt }) => sentAt >= eventAt - 3_000 && sentAt < eventAt - 1_000).map(({ waited }) => waited)
+
+/** 0: the rate was too much for this machine at this moment, and the other figures tell of a backlog rather than of the event. */
+export const keptUp = (usual: ReadonlyArray<number>): number => (quantile(usual, 0.5) < 1_000 ? 1 : 0)
 
 /** Of the tasks that were open at the event or sent within five seconds after it: those that it delayed or cut short, and the others. */
 const around = (tasks: ReadonlyArray<Task>, usual: ReadonlyArray<number>, eventAt: number) => {

@@ -1,5 +1,5 @@
 /**
- * Postgres is restarted under 200 tasks per second, fast (SIGINT) and by SIGKILL of its first process, away for five seconds each time: when
+ * Postgres is restarted under a steady rate of tasks, fast (SIGINT) and by SIGKILL of its first process, away for five seconds each time: when
  * submissions are accepted again, what they are answered until then, and whether every 2xx is found afterwards.
  */
 import { type Figures, quantile } from "../Figures.ts"
@@ -8,13 +8,12 @@ import { onCluster, storedTasks, untilEnded } from "./Cluster.ts"
 import { steadyLoad } from "./SteadyLoad.ts"
 
 const agent = "recovery"
-const perSecond = 200
 const sleepMillis = 40
 const beforeMillis = 4_000
 const downMillis = 5_000
 const afterMillis = 10_000
 
-export const postgresRestarted = (how: "fast" | "kill"): Promise<Figures> =>
+export const postgresRestarted = (how: "fast" | "kill", perSecond: number): Promise<Figures> =>
   onCluster({ nodes: 2, agent }, async (cluster) => {
     const load = steadyLoad({
       urls: cluster.nodes.map(({ url }) => url),

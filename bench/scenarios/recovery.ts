@@ -8,13 +8,28 @@ import { postgresRestarted } from "../recovery/postgresLoss.ts"
 import { scaled } from "../recovery/scale.ts"
 import type { Scenario } from "./Bench.ts"
 
-const losses = {
-  "recovery-node": async () => ({ ...(await nodeKilled(2)), ...(await nodeKilled(3)), ...(await nodeStopped()) }),
-  "recovery-nats": async () => ({ ...(await natsKilled("kept")), ...(await natsKilled("wiped")) }),
-  "recovery-postgres": async () => ({ ...(await postgresRestarted("fast")), ...(await postgresRestarted("kill")) })
-}
+/** Every accept of Postgres's outage is a request that waits: less of them than a node takes at most. */
+const postgresRateMost = 200
 
 export const recovery: ReadonlyArray<Scenario> = [
-  ...Object.entries(losses).map(([name, run]) => ({ name, run })),
+  {
+    name: "recovery-node",
+    run: async ({ rate }) => ({
+      ...(await nodeKilled(2, rate)),
+      ...(await nodeKilled(3, rate)),
+      ...(await nodeStopped(rate))
+    })
+  },
+  {
+    name: "recovery-nats",
+    run: async ({ rate }) => ({ ...(await natsKilled("kept", rate)), ...(await natsKilled("wiped", rate)) })
+  },
+  {
+    name: "recovery-postgres",
+    run: async ({ rate }) => {
+      const least = Math.min(rate, postgresRateMost)
+      return { ...(await postgresRestarted("fast", least)), ...(await postgresRestarted("kill", least)) }
+    }
+  },
   { name: "recovery-scale", run: scaled }
 ]
