@@ -33,7 +33,7 @@ export const joined = (submissions: ReadonlyArray<Submission>, stored: ReadonlyA
 /** SIGKILL of the last of `nodes`; it is not started again. */
 export const nodeKilled = (nodes: number, perSecond: number): Promise<Figures> =>
   onCluster({ nodes, agent }, async (cluster) => {
-    const load = steadyLoad({ urls: survivors(cluster), key: cluster.key, perSecond, agent, sleepMillis })
+    const load = steadyLoad({ urls: urlsOf(cluster), key: cluster.key, perSecond, agent, sleepMillis })
     await pause(beforeMillis)
     const killedAt = Date.now()
     await victimOf(cluster).end("SIGKILL")
@@ -54,7 +54,7 @@ export const nodeKilled = (nodes: number, perSecond: number): Promise<Figures> =
       [`${name}_others`]: others.length,
       [`${name}_others_p99_ms`]: quantile(others, 0.99),
       [`${name}_taken_over_after_ms`]: (await lastTakenAt(cluster)) - killedAt,
-      [`${name}_failed_requests`]: failuresOf(submissions),
+      [`${name}_requests_in_flight_there`]: failuresOf(submissions),
       [`${name}_lost`]: lost(submissions, tasks)
     }
   })
@@ -62,8 +62,7 @@ export const nodeKilled = (nodes: number, perSecond: number): Promise<Figures> =
 /** SIGTERM of the last of two nodes, which takes requests too. */
 export const nodeStopped = (perSecond: number): Promise<Figures> =>
   onCluster({ nodes: 2, agent }, async (cluster) => {
-    const urls = cluster.nodes.map(({ url }) => url)
-    const load = steadyLoad({ urls, key: cluster.key, perSecond, agent, sleepMillis })
+    const load = steadyLoad({ urls: urlsOf(cluster), key: cluster.key, perSecond, agent, sleepMillis })
     await pause(beforeMillis)
     const toldAt = Date.now()
     await victimOf(cluster).end("SIGTERM")
@@ -106,7 +105,8 @@ const around = (tasks: ReadonlyArray<Task>, usual: ReadonlyArray<number>, eventA
   }
 }
 
-const survivors = ({ nodes }: Cluster) => nodes.slice(0, -1).map(({ url }) => url)
+/** All of them: tasks like to run where they were accepted. */
+const urlsOf = ({ nodes }: Cluster) => nodes.map(({ url }) => url)
 
 const victimOf = ({ nodes }: Cluster) => {
   const victim = nodes.at(-1)
