@@ -72,13 +72,13 @@ export const nodeStopped = (perSecond: number): Promise<Figures> =>
     await untilEnded(cluster)
     const tasks = joined(submissions, await storedTasks(cluster))
     const usual = usualOf(tasks, toldAt)
-    const { affected } = around(tasks, usual, toldAt)
+    const { affected, others } = around(tasks, usual, toldAt)
     return {
       term_kept_up: keptUp(usual),
       term_usual_p50_ms: quantile(usual, 0.5),
       term_usual_p99_ms: quantile(usual, 0.99),
       term_affected: affected.length,
-      ...percentiles("term_affected_", affected),
+      ...percentiles("term_around_", [...affected, ...others]),
       term_extra_attempts: tasks.reduce((sum, { attempt }) => sum + attempt - 1, 0),
       term_failed_requests: failuresOf(submissions),
       term_refused_connections: submissions.filter(({ refused }) => refused > 0).length,
