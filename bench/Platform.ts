@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { freePort, startServer } from "./servers/Child.ts"
+import { type EndSignal, freePort, startServer } from "./servers/Child.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
@@ -19,6 +19,8 @@ export interface Platform {
 
 export interface StartedPlatform extends Platform {
   readonly output: () => string
+  /** Sends the node a signal and returns once it is gone; what it leaves is removed by `stop`. */
+  readonly end: (signal: EndSignal) => Promise<void>
   readonly stop: () => Promise<void>
 }
 
@@ -70,6 +72,7 @@ export const startPlatform = async (options: PlatformOptions = {}): Promise<Star
     nats: connection.nats ?? { url: options.environment?.["NATS_URL"] ?? "" },
     pid: child.pid,
     output: child.output,
+    end: child.end,
     stop: async () => {
       await child.stop()
       await rm(folder, { recursive: true, force: true })
@@ -81,10 +84,16 @@ export const startPlatform = async (options: PlatformOptions = {}): Promise<Star
 export const startNode = async (servers: {
   readonly databaseUrl: string
   readonly natsUrl: string
+  /** Its name in leases and events; one of its own making when not given. */
+  readonly name?: string
 }): Promise<StartedPlatform> => {
   const folder = await newFolder()
   const child = await start("serve", folder, {
-    environment: { DATABASE_URL: servers.databaseUrl, NATS_URL: servers.natsUrl }
+    environment: {
+      DATABASE_URL: servers.databaseUrl,
+      NATS_URL: servers.natsUrl,
+      ...(servers.name !== undefined && { DATAMCP_NODE_NAME: servers.name })
+    }
   })
   return {
     url: child.url,
@@ -92,6 +101,7 @@ export const startNode = async (servers: {
     nats: { url: servers.natsUrl },
     pid: child.pid,
     output: child.output,
+    end: child.end,
     stop: async () => {
       await child.stop()
       await rm(folder, { recursive: true, force: true })

@@ -2,7 +2,8 @@
  * `npm run bench`: measures datamcp, alone or beside its peers, on servers that it starts itself.
  *
  *   npm run bench                           bulk, single and latency of datamcp
- *   npm run bench -- --only backlog,reads   scenarios by name, `--list` tells them; `--only all` runs every one
+ *   npm run bench -- --only backlog,reads   scenarios by name, `--list` tells them; `recovery` stands for
+ *                                           all of its parts, `all` for every one
  *   npm run bench -- --peers [--only a,b]   bulk, single and latency of datamcp and its peers, round by round in one run
  *
  * Standard output has one JSON line per result; what is for people goes to standard error and, with `--peers` or `--save`, into
@@ -30,12 +31,17 @@ const { values } = parseArgs({
     warm: { type: "string", default: "4" },
     /** Queued tasks of the scenario `backlog`. */
     backlog: { type: "string", default: "100000" },
+    /** Tasks per second of the scenarios `recovery-*`. */
+    rate: { type: "string", default: "500" },
     /** Minutes to wait in all, between measurements, for a machine with nothing else to do. */
     quiet: { type: "string", default: "0" }
   }
 })
 
-const number = (name: "rounds" | "tasks" | "seconds" | "warm" | "backlog" | "quiet", least: number): number => {
+const number = (
+  name: "rounds" | "tasks" | "seconds" | "warm" | "backlog" | "rate" | "quiet",
+  least: number
+): number => {
   const value = Number(values[name])
   if (Number.isFinite(value) && value >= least) return value
   console.error(`--${name}: ${values[name]} is not a number of at least ${least}`)
@@ -47,6 +53,7 @@ const options = {
   seconds: number("seconds", 1),
   warm: number("warm", 0),
   backlog: number("backlog", 1_000),
+  rate: number("rate", 1),
   quiet: number("quiet", 0)
 }
 
@@ -114,10 +121,18 @@ const planOf = (systems: Plan["systems"], withPeers: boolean): Plan => {
     return { systems: chosen, scenarios: new Set(sameWorkNames) }
   }
   const all = [...sameWorkNames, ...scenarioNames]
-  const names = wanted === undefined ? sameWorkNames : wanted.includes("all") ? all : wanted
+  const names = wanted === undefined ? sameWorkNames : wanted.includes("all") ? all : withParts(wanted, all)
   const unknown = names.filter((name) => !all.includes(name))
   if (unknown.length > 0) refuse(`--only: there is no scenario ${unknown.join(", ")}; there are ${all.join(", ")}`)
   return { systems: names.some((name) => sameWorkNames.includes(name)) ? systems : [], scenarios: new Set(names) }
+}
+
+/** `recovery` stands for `recovery-node`, `recovery-nats` and so on. */
+function withParts(names: ReadonlyArray<string>, all: ReadonlyArray<string>): ReadonlyArray<string> {
+  return names.flatMap((name) => {
+    const parts = all.filter((one) => one.startsWith(`${name}-`))
+    return all.includes(name) || parts.length === 0 ? [name] : parts
+  })
 }
 
 process.exitCode = await main()

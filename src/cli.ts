@@ -28,6 +28,7 @@ import { limits } from "./cli/limits.ts"
 import { Output } from "./cli/Output.ts"
 import { presenter, told } from "./cli/Presentation.ts"
 import { migrate, serve, up } from "./cli/platform.ts"
+import { prove } from "./cli/prove.ts"
 import { Screen } from "./cli/Screen.ts"
 import { schedules } from "./cli/schedules.ts"
 import { status } from "./cli/status.ts"
@@ -45,7 +46,7 @@ const datamcp = Command.make("datamcp").pipe(
       "  3 no server, or no valid key; 130 stopped by Ctrl-C."
   ),
   Command.withSubcommands([
-    { group: "Platform", commands: [up, serve, migrate, verify, status, doctor, keys, retention] },
+    { group: "Platform", commands: [up, serve, migrate, verify, prove, status, doctor, keys, retention] },
     { group: "Work", commands: [agents, tasks, graphs, schedules, limits, artifacts, deadLetters, operations] },
     { group: "Outside", commands: [webhooks, hooks] }
   ]),
@@ -112,6 +113,7 @@ const launch = Layer.succeed(
     up: serving(launched((main) => main.up)),
     serve: serving(launched((main) => main.serve)),
     migrate: launched((main) => main.migrate),
+    prove: (plan, watch) => launched((main) => main.prove(plan, watch)),
     verify: (scope) =>
       Effect.flatMap(CliEnvironment, ({ dataFolder }) => launched((main) => main.verify(scope, dataFolder))).pipe(
         Effect.provide(environment)

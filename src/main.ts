@@ -26,6 +26,7 @@ import { Scheduler } from "../actors/Scheduler.ts"
 import { Timekeeper } from "../actors/Timekeeper.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
 import manifest from "../package.json" with { type: "json" }
+import type { ProofPlan, ProofWatch } from "../protocol/Proof.ts"
 import type { VerificationScope } from "../protocol/Verification.ts"
 import { Agents } from "./app/Agents.ts"
 import { AgentVersions } from "./app/AgentVersions.ts"
@@ -84,6 +85,7 @@ import * as Logs from "./observability/Logs.ts"
 import * as ProcessMetrics from "./observability/ProcessMetrics.ts"
 import * as Tracing from "./observability/Tracing.ts"
 import * as ClusterPlacement from "./placement/ClusterPlacement.ts"
+import * as Prove from "./prove/prove.ts"
 import * as WebhookDeliverer from "./webhooks/WebhookDeliverer.ts"
 import { WebhookNetwork } from "./webhooks/WebhookNetwork.ts"
 import { WebhookSender } from "./webhooks/WebhookSender.ts"
@@ -182,6 +184,9 @@ export const verify = (scope: VerificationScope, folder: string) =>
     const url = config.databaseUrl ?? (yield* runningPostgres(folder))
     return yield* Verifier.verify(scope).pipe(Effect.provide(postgres(config, url)), Effect.mapError(Verifier.failed))
   }).pipe(Effect.provide(surroundings))
+
+/** Submits work while nodes and servers of its own are killed, and looks what became of it. Leaves the platform that runs here alone. */
+export const prove = (plan: ProofPlan, watch: ProofWatch) => Prove.prove(plan, watch).pipe(Effect.provide(surroundings))
 
 const namedServers = Effect.fnUntraced(function* (config: Config) {
   yield* requireServers(config)

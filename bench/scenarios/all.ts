@@ -10,6 +10,7 @@ import { memory } from "./memory.ts"
 import { nodes } from "./nodes.ts"
 import { payloads } from "./payloads.ts"
 import { reads } from "./reads.ts"
+import { recovery } from "./recovery.ts"
 import { rules } from "./rules.ts"
 
 export const scenarios: ReadonlyArray<Scenario> = [
@@ -23,7 +24,8 @@ export const scenarios: ReadonlyArray<Scenario> = [
   idle,
   memory,
   finding,
-  backlog
+  backlog,
+  ...recovery
 ]
 
 export const scenarioNames = scenarios.map(({ name }) => name)

@@ -10,7 +10,20 @@ export interface Server {
   readonly stop: () => Promise<void>
 }
 
+/** How a server is ended when it is to be started again. */
+export type EndSignal = "SIGKILL" | "SIGTERM" | "SIGINT"
+
+/** A server that can be ended as a scenario likes, and started again on the same data and port. */
+export interface Restartable {
+  /** Returns once the process is gone. */
+  readonly end: (signal: EndSignal) => Promise<void>
+  /** Returns once it answers. */
+  readonly again: () => Promise<void>
+}
+
 export interface StartedServer extends Server {
+  /** Sends a signal and returns once the process is gone. */
+  readonly end: (signal: EndSignal) => Promise<void>
   /** The last 4,000 characters that it wrote. */
   readonly output: () => string
 }
@@ -53,13 +66,18 @@ export const startServer = async (options: ServerOptions): Promise<StartedServer
     await gone
     clearTimeout(timer)
   }
+  const end = async (signal: EndSignal) => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    child.kill(signal)
+    await gone
+  }
   child.on("error", (error) => {
     output += error.message
   })
   for (let attempt = 0; attempt < 2_400; attempt++) {
     if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined)
       throw new Error(`${options.name} ended at its start:\n${output}`)
-    if (await options.ready(output)) return { pid: child.pid, stop, output: () => output }
+    if (await options.ready(output)) return { pid: child.pid, stop, end, output: () => output }
     await new Promise((resolve) => setTimeout(resolve, 25))
   }
   await stop()

@@ -18,9 +18,9 @@ import {
   serverCommand,
   urlOf
 } from "../../src/embedded/PostgresServer.ts"
-import { freePort, type Server, startServer } from "./Child.ts"
+import { freePort, type Restartable, type Server, startServer } from "./Child.ts"
 
-export interface Postgres extends Server {
+export interface Postgres extends Server, Restartable {
   readonly url: string
 }
 
@@ -59,19 +59,34 @@ export const startPostgres = async (settings: Readonly<Record<string, string>> =
   execFileSync("cp", ["-a", made.dataFolder, dataFolder])
   const server: PostgresServer = { ...made, dataFolder, port: await freePort() }
   const command = await run(serverAs(server.user, serverCommand(server, { ...durableSettings, ...settings }), "SIGINT"))
-  const child = await startServer({
-    name: "Postgres",
-    command: [command[0], command[1]],
-    stopSignal: "SIGINT",
-    ready: () =>
-      run(awaitAccepting(server.port, 1)).then(
-        () => true,
-        () => false
-      )
-  })
+  const start = () =>
+    startServer({
+      name: "Postgres",
+      command: [command[0], command[1]],
+      stopSignal: "SIGINT",
+      ready: () =>
+        run(awaitAccepting(server.port, 1)).then(
+          () => true,
+          () => false
+        )
+    })
+  let child = await start()
   return {
     pid: child.pid,
     url: Redacted.value(urlOf(server, password)),
+    end: (signal) => child.end(signal),
+    again: async () => {
+      // Its own processes need a moment to notice a kill -9; meanwhile a start is refused.
+      for (let attempt = 0; ; attempt++) {
+        try {
+          child = await start()
+          return
+        } catch (error) {
+          if (attempt === 40) throw error
+          await new Promise((resolve) => setTimeout(resolve, 50))
+        }
+      }
+    },
     stop: async () => {
       await child.stop()
       rmSync(dataFolder, { recursive: true, force: true })

@@ -3,6 +3,7 @@
  * house only for the commands that need it.
  */
 import { Context, type Effect } from "effect"
+import type { ProofPlan, ProofReport, ProofWatch } from "../../protocol/Proof.ts"
 import type { Verification, VerificationScope } from "../../protocol/Verification.ts"
 import type { CliFailure } from "./CliFailure.ts"
 
@@ -17,5 +18,7 @@ export class Launch extends Context.Service<
     readonly migrate: Effect.Effect<ReadonlyArray<string>, CliFailure>
     /** Looks at the database that the environment names, or at that of the platform that runs here. */
     readonly verify: (scope: VerificationScope) => Effect.Effect<Verification, CliFailure>
+    /** Kills nodes, and servers of its own, under work, and looks what became of it. */
+    readonly prove: (plan: ProofPlan, watch: ProofWatch) => Effect.Effect<ProofReport, CliFailure>
   }
 >()("datamcp/cli/Launch") {}

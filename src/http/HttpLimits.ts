@@ -23,6 +23,8 @@ export const HttpLimits = Context.Reference("datamcp/http/HttpLimits", {
     bufferedBytesMax: 256 * 1024 * 1024,
     /** Submissions with a body above that of other commands that are received and stored at a time. More answers 429. */
     largeSubmissionsMax: 4,
+    /** How long connections may idle once the server has begun to stop: the next request may be on its way on one. */
+    idleTime: Duration.millis(250),
     /** How long requests in flight may take to end when the server stops. */
     drainTime: Duration.seconds(5),
     /** How often an open event stream is fed a comment and its key asked again. */

@@ -2,12 +2,13 @@
  * Owns the listening server of node:http: its timeouts and bounds, what it answers when bytes are no request, and its
  * orderly end.
  *
- * Ending: no new connections; streams and waits are told; requests in flight get `drainTime`; then connections are cut.
+ * Ending: no new connections; streams and waits are told; connections that are open take one request more and are closed by its answer, or after
+ * `idleTime` without one; requests in flight get `drainTime`; then connections are cut.
  */
 
 import { randomUUID } from "node:crypto"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
-import type { AddressInfo } from "node:net"
+import { type AddressInfo, Server as NetServer } from "node:net"
 import type { Duplex } from "node:stream"
 import { Data, Duration, Effect, Fiber, Schedule } from "effect"
 import { HeaderTooLarge, MalformedRequest, RequestTimeout } from "../../protocol/api/TransportProblem.ts"
@@ -60,7 +61,7 @@ export const listen = (options: { readonly host: string; readonly port: number }
     server.maxConnections = limits.connectionsMax
     server.timeout = Duration.toMillis(limits.stallTime)
     serve(server, handle, limits.headerBytesMax)
-    yield* Effect.acquireRelease(bind(server, options), () => end(server, draining, limits.drainTime))
+    yield* Effect.acquireRelease(bind(server, options), () => end(server, draining, limits))
     const { port } = addressOf(server)
     return port
   })
@@ -140,11 +141,16 @@ const addressOf = (server: Server): Pick<AddressInfo, "port"> => {
   return typeof address === "object" && address !== null ? address : { port: 0 }
 }
 
-const end = (server: Server, draining: Draining["Service"], drainTime: Duration.Duration) =>
+const end = (
+  server: Server,
+  draining: Draining["Service"],
+  { drainTime, idleTime }: { readonly drainTime: Duration.Duration; readonly idleTime: Duration.Duration }
+) =>
   Effect.gen(function* () {
     const closed = yield* Effect.forkChild(
       Effect.callback<void>((resume) => {
-        server.close(() => resume(Effect.void))
+        // Not that of node:http, which cuts idle connections at once, and with them requests that are on their way.
+        NetServer.prototype.close.call(server, () => resume(Effect.void))
       }),
       { startImmediately: true }
     )
@@ -153,7 +159,7 @@ const end = (server: Server, draining: Draining["Service"], drainTime: Duration.
     const idle = Effect.repeat(
       Effect.sync(() => server.closeIdleConnections()),
       Schedule.spaced("25 millis")
-    )
+    ).pipe(Effect.delay(idleTime))
     yield* Effect.raceFirst(Effect.asVoid(idle), Fiber.join(closed)).pipe(Effect.timeoutOption(drainTime))
     server.closeAllConnections()
   })

@@ -22,6 +22,8 @@ export interface CliOptions {
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
   readonly stdin?: string | Uint8Array
+  /** Longest run; 20 s unless told. */
+  readonly millisMax?: number
   /** Called with all of standard output and error so far, and with a way to send a signal. */
   readonly onOutput?: (soFar: string, kill: (signal: NodeJS.Signals) => void) => void
 }
@@ -35,7 +37,7 @@ export const runCli = (args: ReadonlyArray<string>, options: CliOptions = {}) =>
       cwd: options.cwd ?? "/",
       env: { PATH: process.env["PATH"] ?? "", LANG: "C.UTF-8", NODE_COMPILE_CACHE: compileCache, ...options.env },
       stdio: "pipe",
-      timeout: runMillisMax,
+      timeout: options.millisMax ?? runMillisMax,
       killSignal: "SIGKILL"
     })
     let stdout = ""

@@ -223,6 +223,26 @@ describe("stopping", () => {
     expect(await inFlight).toMatch(/socket hang up|ECONNRESET/u)
   })
 
+  it("answers a request that comes on an open connection after the stop has begun, and closes that by its answer", async () => {
+    const stopping = await startServer()
+    const socket = await stopping.connect()
+    let text = ""
+    socket.on("data", (chunk) => {
+      text += chunk.toString()
+    })
+    const request = head("GET /health/live HTTP/1.1", "Host: x")
+    socket.write(request)
+    await until(() => text.includes("live"))
+    text = ""
+    const closed = stopping.close()
+    await untilRefused(stopping.port)
+    socket.write(request)
+    await until(() => text.includes("live"))
+    expect(text).toMatch(/^HTTP\/1.1 200/u)
+    expect(text.toLowerCase()).toContain("connection: close")
+    await closed
+  })
+
   it("does not wait for connections that idle", async () => {
     const stopping = await startServer({ limits: { keepAliveTime: Duration.seconds(60) } })
     const socket = await stopping.connect()
