@@ -161,7 +161,7 @@ export const serverVariables = {
     shown: "3s",
     example: "10s",
     meaning:
-      "How long a node goes on to take requests after SIGTERM, while `/health/ready` says 503, so that a load balancer notices. Only if somebody has asked `/health/ready` within the last 30 s; otherwise it closes at once."
+      "How long a node goes on to take requests after SIGTERM, while `/health/ready` says 503, so that a load balancer notices. Only if somebody has asked `/health/ready` within the last minute; otherwise it closes at once."
   }),
   webhooksAllowPrivate: variable("DATAMCP_WEBHOOKS_ALLOW_PRIVATE", {
     grammar: Grammar.networks,

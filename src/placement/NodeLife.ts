@@ -31,7 +31,7 @@ export const NodeLifeLimits = Context.Reference<{
     beatEvery: Duration.seconds(2),
     leaveWithin: Duration.millis(3_500),
     lastWordWithin: Duration.seconds(1),
-    watchedWithin: Duration.seconds(30)
+    watchedWithin: Duration.seconds(60)
   })
 })
 
