@@ -80,8 +80,8 @@ const letGo = (begun: object) =>
       sql`update operations set status = 'cancelled', ended_at = now() where id = ${"id" in begun ? String(begun.id) : null}::uuid`
   ).pipe(Effect.orDie)
 
-/** There is none: who may ask is told so. */
-const node = NodeName.make("nobody")
+/** Belongs to no namespace. */
+const node = NodeName.make("seen")
 const one = { name: "echo" as TaskType }
 
 const methods: { readonly [service: string]: { readonly [method: string]: Method } } = {
@@ -397,6 +397,10 @@ const makeThings = Effect.gen(function* () {
   // A namespace has few; those of the method before have served.
   const sql = yield* SqlClient.SqlClient
   yield* sql`delete from limits`
+  yield* sql`
+    insert into nodes (name, process, version, roles, state) values (${node}, gen_random_uuid(), '0', '{api}', 'ready')
+    on conflict (name) do update set heartbeat = now()
+  `
   const limits = yield* LimitRules
   const limit = yield* limits.create({ name: LimitName.make(name), key: "labels.none", concurrency: 1 })
   const artifacts = yield* Artifacts
@@ -442,6 +446,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         Artifacts: yield* Artifacts,
         Schedules: yield* Schedules,
         LimitRules: yield* LimitRules,
+        Nodes: yield* Nodes,
         System: yield* System
       }
       const all = Object.entries(services).flatMap(([name, service]) =>
