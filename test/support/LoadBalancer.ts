@@ -33,7 +33,7 @@ export const loadBalancer = Effect.fnUntraced(function* (urls: ReadonlyArray<str
       headers: { ...incoming.headers, connection: "keep-alive" }
     })
     outgoing.on("response", (response) => {
-      const { connection, "keep-alive": _, ...headers } = response.headers
+      const { connection: _, "keep-alive": __, ...headers } = response.headers
       answer.writeHead(response.statusCode ?? 502, { ...headers, "x-served-by": String(target) })
       response.pipe(answer)
     })
@@ -77,8 +77,8 @@ export const loadBalancer = Effect.fnUntraced(function* (urls: ReadonlyArray<str
   const address = server.address() as AddressInfo
   return {
     url: `http://127.0.0.1:${address.port}`,
-    /** Numbers of the servers that are ready. */
-    ready: () => [...ready].sort(),
+    /** Numbers of the servers that are ready, in no order. */
+    ready: () => [...ready],
     /** Requests that a server did not answer. */
     failures: () => failures
   }
