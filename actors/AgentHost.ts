@@ -65,6 +65,12 @@ export class AgentHost extends Context.Service<
     readonly load: () => { readonly running: number; readonly waiting: number }
   }
 >()("datamcp/actors/AgentHost") {
+  /** Of a node that hosts nothing. */
+  static readonly none = Layer.succeed(
+    AgentHost,
+    AgentHost.of({ active: () => 0, load: () => ({ running: 0, waiting: 0 }) })
+  )
+
   static readonly layer = Layer.effect(
     AgentHost,
     Effect.gen(function* () {

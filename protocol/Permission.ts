@@ -37,6 +37,8 @@ export const permissions = [
   "key:read",
   "key:revoke",
   "namespace:create",
+  "node:read",
+  "node:drain",
   "retention:read",
   "retention:update"
 ] as const
@@ -68,7 +70,10 @@ const work: ReadonlyArray<Permission> = [
 
 const limits: ReadonlyArray<Permission> = ["limit:create", "limit:update", "limit:delete"]
 
-/** What each role grants. `namespace:create` counts only for keys of the namespace `default`. */
+/** What concerns the platform as a whole: it counts only for keys of the namespace `default`. */
+export const platformPermissions: ReadonlySet<Permission> = new Set(["namespace:create", "node:read", "node:drain"])
+
+/** What each role grants. `platformPermissions` count only for keys of the namespace `default`. */
 export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> } = {
   admin: permissions,
   operator: [
@@ -82,9 +87,11 @@ export const rolePermissions: { readonly [R in Role]: ReadonlyArray<Permission> 
     "metrics:read",
     "webhook:read",
     "webhook:write",
+    "node:read",
+    "node:drain",
     ...limits
   ],
-  viewer: [...read, "metrics:read", "webhook:read"],
+  viewer: [...read, "metrics:read", "webhook:read", "node:read"],
   agent: ["task:create", "task:read", "artifact:create", "artifact:read"],
   api_user: work
 }

@@ -83,6 +83,12 @@ export class LimitNotFound extends HttpApiError.Problem<LimitNotFound>()(
   { limit: Schema.String }
 ) {}
 
+export class NodeNotFound extends HttpApiError.Problem<NodeNotFound>()(
+  "NodeNotFound",
+  { type: type("node-not-found"), status: 404, title: "No such node" },
+  { node: Schema.String }
+) {}
+
 export class ArtifactNotFound extends HttpApiError.Problem<ArtifactNotFound>()(
   "ArtifactNotFound",
   { type: type("artifact-not-found"), status: 404, title: "No such artifact" },

@@ -6,6 +6,9 @@ import { Namespace, NodeName } from "./Ids.ts"
 
 export const Readiness = Schema.Struct({
   ready: Schema.Boolean,
+  draining: Schema.Boolean.annotateKey({
+    description: "It hands over what it hosts, or has nothing left; it still answers what it is sent."
+  }),
   parts: Schema.Struct({
     postgres: Schema.Boolean,
     nats: Schema.Boolean.annotateKey({

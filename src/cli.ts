@@ -25,6 +25,7 @@ import { hooks } from "./cli/hooks.ts"
 import { keys } from "./cli/keys.ts"
 import { Launch } from "./cli/Launch.ts"
 import { limits } from "./cli/limits.ts"
+import { nodes } from "./cli/nodes.ts"
 import { Output } from "./cli/Output.ts"
 import { presenter, told } from "./cli/Presentation.ts"
 import { migrate, serve, up } from "./cli/platform.ts"
@@ -46,7 +47,7 @@ const datamcp = Command.make("datamcp").pipe(
       "  3 no server, or no valid key; 130 stopped by Ctrl-C."
   ),
   Command.withSubcommands([
-    { group: "Platform", commands: [up, serve, migrate, verify, prove, status, doctor, keys, retention] },
+    { group: "Platform", commands: [up, serve, migrate, verify, prove, status, nodes, doctor, keys, retention] },
     { group: "Work", commands: [agents, tasks, graphs, schedules, limits, artifacts, deadLetters, operations] },
     { group: "Outside", commands: [webhooks, hooks] }
   ]),
@@ -110,8 +111,8 @@ const teardown: Runtime.Teardown = (exit, end) =>
 const launch = Layer.succeed(
   Launch,
   Launch.of({
-    up: serving(launched((main) => main.up)),
-    serve: serving(launched((main) => main.serve)),
+    up: (given) => serving(launched((main) => main.up(given))),
+    serve: (given) => serving(launched((main) => main.serve(given))),
     migrate: launched((main) => main.migrate),
     prove: (plan, watch) => launched((main) => main.prove(plan, watch)),
     verify: (scope) =>

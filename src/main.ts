@@ -8,7 +8,10 @@
  *         cases     tasks, agents, keys, artifacts, schedules, webhooks, hooks, system
  *           doors   HTTP, NATS
  *
- * What is built later ends first: doors close, then instances hand over, then connections and servers go.
+ * Every node has all of it but what its roles leave out: doors belong to `api`, what works of its own accord to `worker`.
+ *
+ * A node that ends hands its instances over first, while its doors are open (`NodeLife.leave`). Then what was built later
+ * ends first: doors close, then connections and servers go.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -26,6 +29,7 @@ import { Scheduler } from "../actors/Scheduler.ts"
 import { Timekeeper } from "../actors/Timekeeper.ts"
 import { UuidV7 } from "../actors/UuidV7.ts"
 import manifest from "../package.json" with { type: "json" }
+import type { NodeRole } from "../protocol/Node.ts"
 import type { ProofPlan, ProofWatch } from "../protocol/Proof.ts"
 import type { VerificationScope } from "../protocol/Verification.ts"
 import { Agents } from "./app/Agents.ts"
@@ -35,6 +39,7 @@ import { Artifacts } from "./app/Artifacts.ts"
 import { Graphs } from "./app/Graphs.ts"
 import { Hooks } from "./app/Hooks.ts"
 import { LimitRules } from "./app/LimitRules.ts"
+import { Nodes } from "./app/Nodes.ts"
 import * as OperationRunner from "./app/OperationRunner.ts"
 import * as Owners from "./app/Owners.ts"
 import { Retention } from "./app/Retention.ts"
@@ -65,6 +70,7 @@ import { GraphReader } from "./ledger/GraphReader.ts"
 import { HookStore } from "./ledger/HookStore.ts"
 import { LimitRegistry } from "./ledger/LimitRegistry.ts"
 import * as Migrations from "./ledger/Migrations.ts"
+import { NodeStore } from "./ledger/NodeStore.ts"
 import { OperationStore } from "./ledger/OperationStore.ts"
 import * as Postgres from "./ledger/Postgres.ts"
 import * as PostgresLedger from "./ledger/PostgresLedger.ts"
@@ -85,6 +91,7 @@ import * as Logs from "./observability/Logs.ts"
 import * as ProcessMetrics from "./observability/ProcessMetrics.ts"
 import * as Tracing from "./observability/Tracing.ts"
 import * as ClusterPlacement from "./placement/ClusterPlacement.ts"
+import { NodeLife } from "./placement/NodeLife.ts"
 import * as Prove from "./prove/prove.ts"
 import * as WebhookDeliverer from "./webhooks/WebhookDeliverer.ts"
 import { WebhookNetwork } from "./webhooks/WebhookNetwork.ts"
@@ -130,45 +137,54 @@ const embedded = Layer.unwrap(
   )
 )
 
+/** What a command line may say instead of the environment. */
+export interface Given {
+  readonly roles?: ReadonlyArray<NodeRole>
+}
+
 /** A node on servers of its own where none are named. Runs until it is interrupted, or its servers have given up. */
-export const up = Effect.gen(function* () {
-  const config = yield* AppConfig
-  const own = yield* EmbeddedServers
-  const credentials: NatsAccess["credentials"] = Option.match(own.natsAuth, {
-    onNone: () => ({ _tag: "None" }),
-    onSome: ({ password, user }) => ({ _tag: "Password", user, password })
-  })
-  const servers: Servers = {
-    databaseUrl: own.databaseUrl,
-    nats: config.nats ?? { servers: [own.natsUrl], tls: false, credentials }
-  }
-  const running = Effect.gen(function* () {
-    const server = yield* HttpServer.HttpServer
-    yield* FirstStart.onThisMachine({
-      folder: config.dataFolder,
-      url: server.url,
-      nats: Option.map(own.natsClientAuth, (client) => ({ url: own.natsUrl, ...client })),
-      warnings: config.warnings
+export const up = (given: Given) =>
+  Effect.gen(function* () {
+    const config = { ...(yield* AppConfig), ...given }
+    const own = yield* EmbeddedServers
+    const credentials: NatsAccess["credentials"] = Option.match(own.natsAuth, {
+      onNone: () => ({ _tag: "None" }),
+      onSome: ({ password, user }) => ({ _tag: "Password", user, password })
     })
-    yield* ready
-    return yield* own.gaveUp
-  })
-  return yield* Effect.provide(Effect.scoped(running), node(config, servers))
-}).pipe(Effect.provide(embedded.pipe(Layer.provideMerge(surroundings))))
+    const servers: Servers = {
+      databaseUrl: own.databaseUrl,
+      nats: config.nats ?? { servers: [own.natsUrl], tls: false, credentials }
+    }
+    const running = Effect.gen(function* () {
+      const server = yield* HttpServer.HttpServer
+      yield* FirstStart.onThisMachine({
+        folder: config.dataFolder,
+        url: server.url,
+        nats: Option.map(own.natsClientAuth, (client) => ({ url: own.natsUrl, ...client })),
+        warnings: config.warnings
+      })
+      yield* ready
+      return yield* own.gaveUp
+    })
+    return yield* Effect.provide(Effect.scoped(running), node(config, servers))
+  }).pipe(Effect.provide(embedded.pipe(Layer.provideMerge(surroundings))))
 
 /** A node on the servers that the environment names. Runs until it is interrupted. */
-export const serve = Effect.gen(function* () {
-  const config = yield* AppConfig
-  const servers = yield* namedServers(config)
-  const running = Effect.gen(function* () {
-    const server = yield* HttpServer.HttpServer
-    yield* FirstStart.onServers(server.url)
-    for (const warning of config.warnings) yield* Effect.logWarning(warning)
-    yield* ready
-    return yield* Effect.never
-  })
-  return yield* Effect.provide(Effect.scoped(running), node(config, servers))
-}).pipe(Effect.provide(surroundings))
+export const serve = (given: Given) =>
+  Effect.gen(function* () {
+    const config = { ...(yield* AppConfig), ...given }
+    const servers = yield* namedServers(config)
+    const running = Effect.gen(function* () {
+      const server = yield* HttpServer.HttpServer
+      yield* config.roles.includes("api")
+        ? FirstStart.onServers(server.url)
+        : Effect.logInfo(`datamcp works; health and metrics on ${server.url}`)
+      for (const warning of config.warnings) yield* Effect.logWarning(warning)
+      yield* ready
+      return yield* Effect.never
+    })
+    return yield* Effect.provide(Effect.scoped(running), node(config, servers))
+  }).pipe(Effect.provide(surroundings))
 
 /** Brings the named database to this version. Returns the migrations that were applied. */
 export const migrate = Effect.gen(function* () {
@@ -194,10 +210,10 @@ const namedServers = Effect.fnUntraced(function* (config: Config) {
   return databaseUrl === undefined || nats === undefined ? yield* Effect.never : { databaseUrl, nats }
 })
 
-/** Ready from here on; no more from the moment an orderly end begins. */
+/** Ready from here on; no more from the moment an orderly end begins, which hands everything over before the doors close. */
 const ready = Effect.gen(function* () {
-  const startup = yield* Startup
-  yield* Effect.acquireRelease(Ref.set(startup.ready, true), () => Ref.set(startup.ready, false))
+  const life = yield* NodeLife
+  yield* Effect.acquireRelease(life.ready, () => life.leave)
 })
 
 // --- the parts, in named groups
@@ -211,6 +227,10 @@ const postgres = (config: Config, url: Redacted.Redacted) =>
   })
 
 const node = (config: Config, { databaseUrl, nats }: Servers) => {
+  const isApi = config.roles.includes("api")
+  const isWorker = config.roles.includes("worker")
+  const named = { version: manifest.version, node: config.nodeName }
+
   const database = Layer.effectDiscard(Migrations.migrate()).pipe(Layer.provideMerge(postgres(config, databaseUrl)))
   const transport = NatsBus.layer.pipe(Layer.provideMerge(Nats.layer({ ...nats, name: `datamcp ${config.nodeName}` })))
   const stores = Layer.mergeAll(
@@ -222,6 +242,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     ScheduleStorePostgres.layer(config.nodeName),
     Owners.layer.pipe(Layer.provide(ApiKeyStore.layer)),
     LimitRegistry.layer,
+    NodeStore.layer,
     TaskReader.layer,
     WebhookStore.layer,
     WebhookDeliveries.layer(config.nodeName),
@@ -234,17 +255,22 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     RetentionStore.layer,
     GraphReader.layer,
     PostgresLedger.layer(config.nodeName),
-    ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
+    isWorker
+      ? ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare })
+      : ClusterPlacement.none(config.nodeName),
     UserBehaviours.layer(config.behaviours),
     Startup.layer
   ).pipe(Layer.provideMerge(UuidV7.layer))
   const timekeeper = Timekeeper.loop.pipe(Layer.provide(Timekeeper.layer))
-  const actors = Layer.mergeAll(Reconciler.layer, AgentHost.layer, timekeeper, GraphRunner.layer).pipe(
+  const workers = isWorker ? Layer.mergeAll(Reconciler.layer, AgentHost.layer, timekeeper) : AgentHost.none
+  // Every node carries on with the graphs that it has changed; what it leaves undone, a worker sweeps.
+  const actors = Layer.mergeAll(workers, GraphRunner.layer).pipe(
     Layer.provideMerge(Scheduler.layer),
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer))
   )
-  const outside = WebhookDeliverer.layer.pipe(Layer.provideMerge(WebhookSender.layer))
+  const deliverer = isWorker ? WebhookDeliverer.layer : Layer.empty
+  const outside = deliverer.pipe(Layer.provideMerge(WebhookSender.layer))
   const cases = Layer.mergeAll(
     Hooks.layer.pipe(Layer.provideMerge(Tasks.layer)),
     Signals.layer,
@@ -257,30 +283,34 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     ApiKeys.layer,
     Artifacts.layer,
     LimitRules.layer,
+    Nodes.layer,
     Schedules.layer,
     System.layer,
     Webhooks.layer
   ).pipe(Layer.provideMerge(outside))
-  const upkeep = Layer.mergeAll(OperationRunner.layer, RetentionSweep.layer)
-  const doors = Layer.mergeAll(
-    HttpServer.layer({ host: config.host, port: config.port }),
-    NatsService.layer({
-      version: manifest.version,
-      node: config.nodeName,
-      requestsMax: config.natsRequests,
-      heldMax: config.natsWaits,
-      drain: config.drain
-    }).pipe(
-      Layer.provide(
-        Layer.effect(
-          NatsLink,
-          Effect.map(Nats, ({ connection }) => connection)
-        )
+  const upkeep = isWorker ? Layer.mergeAll(OperationRunner.layer, RetentionSweep.layer) : Layer.empty
+  const life = NodeLife.layer({ version: manifest.version, roles: config.roles, notice: config.drainNotice })
+  const http = Layer.unwrap(
+    Effect.map(Startup, ({ leaving }) =>
+      HttpServer.layer({ host: config.host, port: config.port, api: isApi, leaving: () => Ref.getUnsafe(leaving) })
+    )
+  )
+  const natsService = NatsService.layer({
+    ...named,
+    requestsMax: config.natsRequests,
+    heldMax: config.natsWaits,
+    drain: config.drain
+  }).pipe(
+    Layer.provide(
+      Layer.effect(
+        NatsLink,
+        Effect.map(Nats, ({ connection }) => connection)
       )
     )
   )
+  const doors = Layer.mergeAll(http, isApi ? natsService : Layer.empty)
   return doors.pipe(
-    Layer.provideMerge(Layer.mergeAll(cases, upkeep)),
+    Layer.provideMerge(Layer.mergeAll(cases, upkeep, life)),
     Layer.provideMerge(actors),
     Layer.provideMerge(stores),
     Layer.provideMerge(transport),

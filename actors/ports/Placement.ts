@@ -9,6 +9,8 @@ export class Placement extends Context.Service<
   {
     /** This node's own name. */
     readonly node: NodeName
+    /** False while this node is drained, or hosts nothing at all: it begins no work of its own accord. */
+    readonly takesWork: () => boolean
     /** True while this node should host the instance. Cheap; call it as often as needed. */
     readonly owns: (agentId: AgentId, index: number) => boolean
     /** Calls back after the set of shards held by this node has changed. */

@@ -25,6 +25,7 @@ import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
 import { Hooks } from "../../src/app/Hooks.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
+import { Nodes } from "../../src/app/Nodes.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { Signals } from "../../src/app/Signals.ts"
@@ -89,6 +90,7 @@ const stubs = Layer.mergeAll(
   Layer.mock(Artifacts)({}),
   Layer.mock(Schedules)({}),
   Layer.mock(LimitRules)({}),
+  Layer.mock(Nodes)({ list: Effect.never }),
   Layer.mock(System)({ readiness: Effect.never }),
   Layer.mock(Webhooks)({}),
   Layer.mock(Hooks)({})

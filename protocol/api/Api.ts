@@ -15,6 +15,7 @@ import { ControlApi, RetentionApi } from "./ControlApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
 import { HookCallsApi, HooksApi } from "./HooksApi.ts"
 import { LimitsApi } from "./LimitsApi.ts"
+import { NodesApi } from "./NodesApi.ts"
 import { refineOpenApi } from "./OpenApiDocument.ts"
 import { SchedulesApi } from "./SchedulesApi.ts"
 import { SignalsApi } from "./SignalsApi.ts"
@@ -45,6 +46,7 @@ export class Api extends HttpApi.make("datamcp")
     SchedulesApi,
     ApiKeysApi,
     RetentionApi,
+    NodesApi,
     SystemApi,
     HealthApi
   )

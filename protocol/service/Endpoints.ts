@@ -18,6 +18,7 @@ import {
   GraphId,
   HookId,
   LimitRef,
+  NodeName,
   OperationId,
   ScheduleRef,
   SignalName,
@@ -27,6 +28,7 @@ import {
 } from "../Ids.ts"
 import { CreateLimit, Limit, LimitUsage, UpdateLimit } from "../Limit.ts"
 import * as Limits from "../Limits.ts"
+import { Node, NodeList } from "../Node.ts"
 import { Page } from "../Page.ts"
 import {
   AgentNotFound,
@@ -40,6 +42,7 @@ import {
   IdempotencyMismatch,
   InvalidInput,
   LimitNotFound,
+  NodeNotFound,
   OperationNotFound,
   Overloaded,
   ScheduleNotFound,
@@ -117,6 +120,7 @@ export type ServiceProblem =
   | OperationNotFound
   | AgentVersionNotFound
   | LimitNotFound
+  | NodeNotFound
   | Conflict
   | IdempotencyMismatch
   | UniqueKeyHeld
@@ -134,6 +138,7 @@ type ProblemClass =
   | typeof OperationNotFound
   | typeof AgentVersionNotFound
   | typeof LimitNotFound
+  | typeof NodeNotFound
   | typeof Conflict
   | typeof IdempotencyMismatch
   | typeof UniqueKeyHeld
@@ -155,6 +160,7 @@ export type ServiceGroup =
   | "operations"
   | "dead_letters"
   | "retention"
+  | "nodes"
 
 interface Definition<Request extends Schema.Top, Read extends Decodable, Answer extends Schema.Top> {
   readonly group: ServiceGroup
@@ -788,6 +794,29 @@ export const endpoints = {
     }).annotate({ identifier: "GetLimitUsage" }),
     answer: LimitUsage,
     problems: [LimitNotFound]
+  }),
+  "nodes.list": endpoint("nodes", "list", {
+    summary: "Nodes that are there, and those that have gone within the last hour.",
+    request: Schema.Struct({}).annotate({ identifier: "ListNodes" }),
+    answer: NodeList
+  }),
+  "nodes.get": endpoint("nodes", "get", {
+    summary: "A node, by name.",
+    request: Schema.Struct({ node: NodeName }).annotate({ identifier: "GetNode" }),
+    answer: Node,
+    problems: [NodeNotFound]
+  }),
+  "nodes.drain": endpoint("nodes", "drain", {
+    summary: "Drain a node: it hands over what it hosts, and takes nothing until the drain is taken back.",
+    request: Schema.Struct({ node: NodeName }).annotate({ identifier: "DrainNode" }),
+    answer: Node,
+    problems: [NodeNotFound, Conflict]
+  }),
+  "nodes.undrain": endpoint("nodes", "undrain", {
+    summary: "Take a drain back.",
+    request: Schema.Struct({ node: NodeName }).annotate({ identifier: "UndrainNode" }),
+    answer: Node,
+    problems: [NodeNotFound]
   })
 } as const
 

@@ -12,7 +12,13 @@ import type { ApiKey, CreateApiKey, CreatedApiKey } from "../../protocol/ApiKey.
 import { type ApiKeyId, Namespace } from "../../protocol/Ids.ts"
 import { noMoment, utcMoment } from "../../protocol/Moment.ts"
 import type { Page } from "../../protocol/Page.ts"
-import { type Permission, type Principal, type Role, rolePermissions } from "../../protocol/Permission.ts"
+import {
+  type Permission,
+  type Principal,
+  platformPermissions,
+  type Role,
+  rolePermissions
+} from "../../protocol/Permission.ts"
 import {
   type Forbidden,
   type InvalidInput,
@@ -150,12 +156,12 @@ interface Grant {
   readonly permissions?: ReadonlyArray<Permission> | null | undefined
 }
 
-/** What a key grants: what it lists of what its role has. Namespaces are made from `default` only. */
+/** What a key grants: what it lists of what its role has. What concerns the whole platform is granted in `default` only. */
 export const granted = ({ namespace, permissions, role }: Grant): ReadonlyArray<Permission> =>
   rolePermissions[role].filter(
     (permission) =>
       (permissions === null || permissions === undefined || permissions.includes(permission)) &&
-      (permission !== "namespace:create" || namespace === home)
+      (!platformPermissions.has(permission) || namespace === home)
   )
 
 /** The permissions of a new key, if its role has them and its maker too. */

@@ -1,7 +1,7 @@
 /**
  * What operators ask of a node: is it alive, is it ready, what runs where.
  */
-import { Context, Effect, Layer, Ref } from "effect"
+import { Clock, Context, Effect, Layer, Ref } from "effect"
 import { SqlClient } from "effect/sql"
 import { Bus } from "../../actors/ports/Bus.ts"
 import { Placement } from "../../actors/ports/Placement.ts"
@@ -31,6 +31,7 @@ export class System extends Context.Service<
       const bus = yield* Bus
       const placement = yield* Placement
       const startup = yield* Startup
+      const clock = yield* Clock.Clock
       const tasks = yield* TaskReader
       const agents = yield* AgentRegistry
 
@@ -41,9 +42,15 @@ export class System extends Context.Service<
       )
 
       const readiness = Effect.gen(function* () {
-        const [postgres, started] = yield* Effect.all([postgresAnswers, Ref.get(startup.ready)])
+        yield* Ref.set(startup.askedMillis, Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n))
+        const postgres = yield* postgresAnswers
+        const [started, draining] = yield* Effect.all([Ref.get(startup.ready), Ref.get(startup.draining)])
         // Without NATS tasks are still accepted, and instances take their work from Postgres.
-        return { ready: postgres && started, parts: { postgres, nats: bus.connected(), started } }
+        return {
+          ready: postgres && started && !draining,
+          draining,
+          parts: { postgres, nats: bus.connected(), started }
+        }
       }).pipe(Effect.withSpan("System.readiness"))
 
       const status = Effect.gen(function* () {

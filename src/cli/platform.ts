@@ -1,16 +1,32 @@
 /**
  * `datamcp up | serve | migrate`: the commands that run a platform rather than talk to one.
  */
-import { Effect } from "effect"
-import { Command } from "effect/cli"
+import { Effect, Option, Record, Schema } from "effect"
+import { Command, Flag } from "effect/cli"
+import { NodeRole, nodeRoles } from "../../protocol/Node.ts"
 import { Launch } from "./Launch.ts"
 import { Output } from "./Output.ts"
 
+const isRole = Schema.is(NodeRole)
+
+const roles = Flag.String("roles").pipe(
+  Flag.filterMap(
+    (text) => {
+      const named = text.split(",").map((role) => role.trim())
+      return named.every(isRole) ? Option.some([...new Set(named)]) : Option.none()
+    },
+    (text) => `Expected ${nodeRoles.join(" or ")}, or both with a comma, got ${text}`
+  ),
+  Flag.withMetavar("<roles>"),
+  Flag.withDescription(`What this node does: ${nodeRoles.join(" or ")}, or both with a comma; else DATAMCP_ROLES`),
+  Flag.optional
+)
+
 export const up = Command.make(
   "up",
-  {},
-  Effect.fn("up")(function* () {
-    yield* (yield* Launch).up
+  { roles },
+  Effect.fn("up")(function* (given) {
+    yield* (yield* Launch).up(Record.getSomes(given))
   })
 ).pipe(
   Command.withDescription(
@@ -21,9 +37,9 @@ export const up = Command.make(
 
 export const serve = Command.make(
   "serve",
-  {},
-  Effect.fn("serve")(function* () {
-    yield* (yield* Launch).serve
+  { roles },
+  Effect.fn("serve")(function* (given) {
+    yield* (yield* Launch).serve(Record.getSomes(given))
   })
 ).pipe(Command.withDescription("Run one node on the servers that DATABASE_URL and NATS_URL name"))
 

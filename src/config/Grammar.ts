@@ -70,6 +70,18 @@ export const duration = (minimum: string, maximum: string): Grammar<Duration.Dur
   }
 }
 
+/** Each at most once. */
+export const set = <A>(item: Grammar<A>): Grammar<ReadonlyArray<A>> => {
+  const all = list(item)
+  return {
+    expected: `one or more with commas, each ${item.expected}`,
+    parse: (text) => {
+      const values = all.parse(text)
+      return values === undefined || new Set(values).size < values.length ? undefined : values
+    }
+  }
+}
+
 /** Values separated by commas; blanks around them do not count. */
 export const list = <A>(item: Grammar<A>): Grammar<ReadonlyArray<A>> => ({
   expected: `a list with commas, each ${item.expected}`,

@@ -5,6 +5,7 @@
 import { Duration } from "effect"
 import { NodeName } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
+import { nodeRoles } from "../../protocol/Node.ts"
 import * as Grammar from "./Grammar.ts"
 import { variable } from "./Variable.ts"
 
@@ -93,6 +94,14 @@ export const serverVariables = {
     example: "node-1",
     meaning: "Name of this node in leases, logs and events. No two live nodes may share one."
   }),
+  roles: variable("DATAMCP_ROLES", {
+    grammar: Grammar.set(Grammar.oneOf({ api: "api", worker: "worker" })),
+    default: nodeRoles,
+    shown: "api,worker",
+    example: "worker",
+    meaning:
+      "What this node does (docs/nodes.md). `api`: takes requests over HTTP and NATS. `worker`: runs tasks, schedules, webhooks and sweeps; serves health and metrics only."
+  }),
   dataFolder: variable("DATAMCP_DATA", {
     grammar: Grammar.text(4096),
     default: ".datamcp",
@@ -145,6 +154,14 @@ export const serverVariables = {
     shown: "10s",
     example: "30s",
     meaning: "How long requests in flight may take to end after SIGTERM; what runs is handed over at once."
+  }),
+  drainNotice: variable("DATAMCP_DRAIN_NOTICE", {
+    grammar: Grammar.duration("0s", "1m"),
+    default: Duration.seconds(3),
+    shown: "3s",
+    example: "10s",
+    meaning:
+      "How long a node goes on to take requests after SIGTERM, while `/health/ready` says 503, so that a load balancer notices. Only if somebody has asked `/health/ready` within the last minute; otherwise it closes at once."
   }),
   webhooksAllowPrivate: variable("DATAMCP_WEBHOOKS_ALLOW_PRIVATE", {
     grammar: Grammar.networks,

@@ -6,12 +6,13 @@
  * ends in the access log.
  */
 
-import type { ServerResponse } from "node:http"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import { layerHttpServices, makeHandler } from "@effect/platform-node/NodeHttpServer"
 import { Context, Effect, Layer, References, Scope, Tracer } from "effect"
 import { HttpMiddleware, HttpRouter } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../../protocol/api/Api.ts"
+import { RouteNotFound } from "../../protocol/api/TransportProblem.ts"
 import { withRemoteParent } from "../../protocol/TraceContext.ts"
 import { RequestTrace } from "../observability/RequestTrace.ts"
 import * as AccessLog from "./AccessLog.ts"
@@ -31,6 +32,8 @@ import * as HookRoutes from "./HookRoutes.ts"
 import { showsHookSecret } from "./HookSecrets.ts"
 import { listen } from "./HttpListener.ts"
 import * as LimitRoutes from "./LimitRoutes.ts"
+import { writeProblem } from "./NodeAnswer.ts"
+import * as NodeRoutes from "./NodeRoutes.ts"
 import { currentExchange } from "./nodeRequest.ts"
 import { RequestBodies } from "./RequestBodies.ts"
 import * as ScheduleRoutes from "./ScheduleRoutes.ts"
@@ -57,6 +60,10 @@ export class HttpServer extends Context.Service<
 export const layer = (options: {
   readonly host: string
   readonly port: number
+  /** False on a node that only works: health and metrics, and nothing else. */
+  readonly api?: boolean
+  /** True once the node is about to end: each answer then closes its connection. */
+  readonly leaving?: () => boolean
   /** Off sends every request the long way, for tests and comparison. */
   readonly fastLane?: boolean
 }) =>
@@ -75,6 +82,8 @@ export const layer = (options: {
       )
       const port = yield* listen(options, (request, response, exchange) => {
         response.on("close", () => log(exchange, response))
+        if (options.leaving?.() === true) response.setHeader("connection", "close")
+        if (options.api === false && !isOperation(request)) return writeProblem(response, exchange, noApi)
         if (options.fastLane !== false && lane(request, response, exchange)) return
         setHeaders(response, exchange)
         route(request, response)
@@ -87,6 +96,14 @@ export const layer = (options: {
       })
     })
   ).pipe(Layer.provide(routes), Layer.provide([RequestBodies.layer, Draining.layer]))
+
+/** What a node of every role answers. */
+const operations = new Set(["/health/live", "/health/ready", "/metrics"])
+const isOperation = ({ url = "" }: IncomingMessage) => operations.has(url.split("?")[0] ?? "")
+
+const noApi = new RouteNotFound({
+  detail: `This node has not the role api: it answers ${[...operations].join(", ")} only.`
+})
 
 const routes = HttpApiBuilder.layer(Api).pipe(
   Layer.provide([
@@ -101,6 +118,7 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     ArtifactRoutes.layer,
     ScheduleRoutes.layer,
     LimitRoutes.layer,
+    NodeRoutes.layer,
     ApiKeyRoutes.layer,
     WebhookRoutes.layer,
     HookRoutes.layer,

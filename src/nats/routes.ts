@@ -19,6 +19,7 @@ import type { Exchange } from "./Exchange.ts"
 import { graphHandlers } from "./graphHandlers.ts"
 import type { Call, Handlers } from "./Handlers.ts"
 import { limitHandlers } from "./limitHandlers.ts"
+import { nodeHandlers } from "./nodeHandlers.ts"
 import { bearerKey, idempotencyKey } from "./RequestHead.ts"
 import { scheduleHandlers } from "./scheduleHandlers.ts"
 import { signalHandlers } from "./signalHandlers.ts"
@@ -46,6 +47,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
     ...(yield* graphHandlers),
     ...(yield* agentHandlers),
     ...(yield* limitHandlers),
+    ...(yield* nodeHandlers),
     ...(yield* scheduleHandlers),
     ...(yield* webhookHandlers)
   }

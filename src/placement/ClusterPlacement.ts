@@ -11,10 +11,12 @@
  *   kill -9 3.0-3.1 s / 3.0-3.2 s    SIGTERM 0.1-0.4 s / 0.1-0.3 s    SIGSTOP 3.0-4.1 s / 3.0-3.2 s
  *   a frozen node knows 0.1 s after it wakes; a node that joins owns its share 1.0 s / 1.9 s after the other let it go
  * Cost at rest, per node: 6 small statements a second and one connection.
+ *
+ * Which shard an instance belongs to stands in `InstanceShards.ts`. Where that changes with the nodes that there are, and
+ * no lock changes hands, the new node waits `settleMillis`, in which the old one has let it go.
  */
-import { Effect, Layer, Option, Random, Schedule } from "effect"
+import { Context, Effect, Layer, Option, Random, Schedule } from "effect"
 import {
-  EntityId,
   MessageStorage,
   RunnerAddress,
   RunnerHealth,
@@ -27,25 +29,50 @@ import {
 import { SqlClient } from "effect/sql"
 import { Placement } from "../../actors/ports/Placement.ts"
 import type { NodeName } from "../../protocol/Ids.ts"
+import { shardCount, type View, viewOf } from "./InstanceShards.ts"
 import { ShardLeases } from "./ShardLeases.ts"
 
-/** The same on all nodes of a cluster, for ever: it decides which shard an instance belongs to. */
-const shardCount = 128
 const group = "default"
 const tablePrefix = "datamcp_cluster"
 
 /** How often held shards are looked at. */
 const lookEveryMillis = 100
 
+/** Above the time in which every node has heard of a change (250 ms) and its instances have left (500 ms). */
+const settleMillis = 1_000
+
+/** This node's part in the cluster, which it may give up and take again while it runs. */
+export class Membership extends Context.Service<
+  Membership,
+  {
+    /** Shards that it holds. */
+    readonly shards: () => number
+    /**
+     * Gives everything up: instances are told, and when `left` has ended the other nodes take over at once. While Postgres is
+     * away they take over when the locks end.
+     */
+    readonly withdraw: (left: Effect.Effect<void>) => Effect.Effect<void>
+    /** Takes its share again. */
+    readonly rejoin: Effect.Effect<void>
+  }
+>()("datamcp/placement/Membership") {}
+
 const make = Effect.fnUntraced(function* (node: NodeName) {
   const sharding = yield* Sharding.Sharding
+  const self = String(Option.getOrUndefined((yield* ShardingConfig.ShardingConfig).runnerAddress))
   const leases = yield* ShardLeases
   const shards = Array.from({ length: shardCount }, (_, index) => ShardId.make(group, index + 1))
   const owned = new Set<number>()
   const lostAt = new Map<number, number>()
   const handlers = new Set<{ readonly call: () => void }>()
 
+  let view: View = viewOf([])
+  let nodesText = ""
+  /** What was before, for as long as it may still be acted on; without a view when this node has just come. */
+  let before: { readonly view: View | undefined; readonly since: number } | undefined
+
   const isOwned = (shard: ShardId.ShardId) => {
+    if (leases.isWithdrawn()) return false
     if (sharding.hasShardId(shard)) {
       lostAt.delete(shard.id)
       return true
@@ -56,8 +83,32 @@ const make = Effect.fnUntraced(function* (node: NodeName) {
     return leases.keeps(shard.id, since)
   }
 
+  leases.onNodes((nodes) => {
+    const text = nodes.map(String).sort().join()
+    if (text === nodesText) return
+    before = { view: nodesText === "" ? undefined : view, since: leases.now() }
+    nodesText = text
+    view = viewOf(nodes)
+    if (owned.size > 0) for (const { call } of handlers) call()
+  })
+
+  const owns: Placement["Service"]["owns"] = (agentId, index) => {
+    const shard = view.shardOf(agentId, index)
+    if (!owned.has(shard)) return false
+    if (index === 0 || before === undefined || view.nodes.size < 2 || before.view?.shardOf(agentId, index) === shard) {
+      return true
+    }
+    // Nobody lets it go who is gone.
+    const last = before.view?.nodeOf(agentId, index)
+    return last !== undefined && (last === self || !view.nodes.has(last))
+  }
+
   const look = () => {
     let changed = false
+    if (before !== undefined && leases.now() - before.since > settleMillis) {
+      before = undefined
+      changed = owned.size > 0
+    }
     for (const shard of shards) {
       const owns = isOwned(shard)
       if (owns === owned.has(shard.id)) continue
@@ -79,9 +130,15 @@ const make = Effect.fnUntraced(function* (node: NodeName) {
     })
   )
 
-  return Placement.of({
+  const membership = Membership.of({
+    shards: () => owned.size,
+    withdraw: (left) => told(leases.withdraw(left)),
+    rejoin: told(leases.rejoin)
+  })
+  const placement = Placement.of({
     node,
-    owns: (agentId, index) => owned.has(sharding.getShardId(EntityId.make(`${agentId}/${index}`), group).id),
+    takesWork: () => !leases.isWithdrawn(),
+    owns,
     onChange: (handler) =>
       Effect.asVoid(
         Effect.acquireRelease(
@@ -104,7 +161,11 @@ const make = Effect.fnUntraced(function* (node: NodeName) {
         )
       )
   })
+  return Context.make(Placement, placement).pipe(Context.add(Membership, membership))
 })
+
+const told = <E>(effect: Effect.Effect<void, E>) =>
+  Effect.catchCause(effect, (cause) => Effect.logDebug("the other nodes could not be told", cause))
 
 /**
  * What an earlier process by this node's name has left after a kill: its heartbeat, and its locks where they are rows.
@@ -144,7 +205,7 @@ export const layer = (node: NodeName, { advisoryLocks = true }: PlacementOptions
   const storage = Layer.effectDiscard(forgetPredecessors(node)).pipe(
     Layer.provideMerge(Layer.orDie(SqlRunnerStorage.layerWith({ prefix: tablePrefix })))
   )
-  return Layer.effect(Placement, make(node)).pipe(
+  return Layer.effectContext(make(node)).pipe(
     Layer.provide(Sharding.layer),
     Layer.provide([Runners.layerNoop, RunnerHealth.layerNoop]),
     Layer.provide(MessageStorage.layerNoop),
@@ -153,3 +214,19 @@ export const layer = (node: NodeName, { advisoryLocks = true }: PlacementOptions
     Layer.provide(Layer.unwrap(config(node, advisoryLocks)))
   )
 }
+
+/** A node that hosts nothing and runs no singleton: it takes no part in the cluster. */
+export const none = (node: NodeName) =>
+  Layer.mergeAll(
+    Layer.succeed(
+      Placement,
+      Placement.of({
+        node,
+        takesWork: () => false,
+        owns: () => false,
+        onChange: () => Effect.void,
+        singleton: () => Effect.void
+      })
+    ),
+    Layer.succeed(Membership, Membership.of({ shards: () => 0, withdraw: (left) => left, rejoin: Effect.void }))
+  )

@@ -86,6 +86,7 @@ export const layer = Layer.effectDiscard(
 
     /** How much was found to do. */
     const look = Effect.gen(function* () {
+      if (!placement.takesWork()) return 0
       const fannedOut = yield* deliveries.fanOut(limits.fanOutEvents)
       const free = limits.inFlightMax - inFlight
       if (free <= 0) return 0

@@ -112,6 +112,7 @@ export const switchable = () => {
       Placement,
       Placement.of({
         node: NodeName.make(name),
+        takesWork: () => true,
         owns: () => owner === name,
         onChange: (handler) =>
           Effect.acquireRelease(

@@ -11,6 +11,7 @@ import {
   ArtifactId,
   GraphId,
   LimitName,
+  NodeName,
   OperationId,
   ScheduleId,
   ScheduleName,
@@ -24,6 +25,7 @@ import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
+import { Nodes } from "../../src/app/Nodes.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { System } from "../../src/app/System.ts"
@@ -42,6 +44,7 @@ type Services =
   | Artifacts
   | Schedules
   | LimitRules
+  | Nodes
   | System
   | UuidV7
   | SqlClient.SqlClient
@@ -77,6 +80,8 @@ const letGo = (begun: object) =>
       sql`update operations set status = 'cancelled', ended_at = now() where id = ${"id" in begun ? String(begun.id) : null}::uuid`
   ).pipe(Effect.orDie)
 
+/** Belongs to no namespace. */
+const node = NodeName.make("seen")
 const one = { name: "echo" as TaskType }
 
 const methods: { readonly [service: string]: { readonly [method: string]: Method } } = {
@@ -116,6 +121,12 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
       attempt: ({ task }) => Tasks.use((s) => s.cancel(task, undefined))
     },
     retry: { needs: ["task:retry"], missing: "TaskNotFound", attempt: ({ ended }) => Tasks.use((s) => s.retry(ended)) }
+  },
+  Nodes: {
+    list: { needs: ["node:read"], attempt: () => Nodes.use((s) => s.list) },
+    get: { needs: ["node:read"], attempt: () => Nodes.use((s) => s.get(node)) },
+    drain: { needs: ["node:drain"], attempt: () => Nodes.use((s) => s.drain(node)) },
+    undrain: { needs: ["node:drain"], attempt: () => Nodes.use((s) => s.undrain(node)) }
   },
   Graphs: {
     list: { needs: ["task:read"], attempt: () => Graphs.use((s) => s.list({})) },
@@ -386,6 +397,10 @@ const makeThings = Effect.gen(function* () {
   // A namespace has few; those of the method before have served.
   const sql = yield* SqlClient.SqlClient
   yield* sql`delete from limits`
+  yield* sql`
+    insert into nodes (name, process, version, roles, state) values (${node}, gen_random_uuid(), '0', '{api}', 'ready')
+    on conflict (name) do update set heartbeat = now()
+  `
   const limits = yield* LimitRules
   const limit = yield* limits.create({ name: LimitName.make(name), key: "labels.none", concurrency: 1 })
   const artifacts = yield* Artifacts
@@ -431,6 +446,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         Artifacts: yield* Artifacts,
         Schedules: yield* Schedules,
         LimitRules: yield* LimitRules,
+        Nodes: yield* Nodes,
         System: yield* System
       }
       const all = Object.entries(services).flatMap(([name, service]) =>

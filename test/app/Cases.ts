@@ -23,6 +23,7 @@ import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
+import { Nodes } from "../../src/app/Nodes.ts"
 import * as Owners from "../../src/app/Owners.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
@@ -39,6 +40,7 @@ import * as ArtifactStorePostgres from "../../src/ledger/ArtifactStorePostgres.t
 import { AttemptReader } from "../../src/ledger/AttemptReader.ts"
 import { GraphReader } from "../../src/ledger/GraphReader.ts"
 import { LimitRegistry } from "../../src/ledger/LimitRegistry.ts"
+import { NodeStore } from "../../src/ledger/NodeStore.ts"
 import { OperationStore } from "../../src/ledger/OperationStore.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import { RetentionStore } from "../../src/ledger/RetentionStore.ts"
@@ -78,6 +80,7 @@ const stores = Layer.mergeAll(
   ScheduleStorePostgres.layer(NodeName.make("solo")),
   Owners.layer.pipe(Layer.provide(ApiKeyStore.layer)),
   LimitRegistry.layer,
+  NodeStore.layer,
   TaskReader.layer,
   SignalReader.layer,
   StreamReader.layer,
@@ -110,6 +113,7 @@ const cases = Layer.mergeAll(
   Artifacts.layer,
   Schedules.layer,
   LimitRules.layer,
+  Nodes.layer,
   System.layer
 )
 

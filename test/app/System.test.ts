@@ -14,15 +14,26 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("a node", (it
   it.effect("is ready once it has started and Postgres answers; NATS may be away", () =>
     Effect.gen(function* () {
       const system = yield* System
-      const { ready } = yield* Startup
+      const { draining, ready } = yield* Startup
       const bus = yield* MemoryBusControl
-      expect(yield* system.readiness).toEqual({ ready: false, parts: { postgres: true, nats: true, started: false } })
+      expect(yield* system.readiness).toEqual({
+        ready: false,
+        draining: false,
+        parts: { postgres: true, nats: true, started: false }
+      })
       yield* Ref.set(ready, true)
       bus.cut(true)
       const readiness = yield* system.readiness
       expect(Schema.decodeUnknownSync(Readiness)(readiness)).toEqual(readiness)
-      expect(readiness).toEqual({ ready: true, parts: { postgres: true, nats: false, started: true } })
+      expect(readiness).toEqual({
+        ready: true,
+        draining: false,
+        parts: { postgres: true, nats: false, started: true }
+      })
       bus.cut(false)
+      yield* Ref.set(draining, true)
+      expect(yield* system.readiness).toMatchObject({ ready: false, draining: true })
+      yield* Ref.set(draining, false)
     })
   )
 

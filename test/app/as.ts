@@ -1,7 +1,13 @@
 /** Acting as somebody: principals for tests of use cases. */
 import { Effect } from "effect"
 import { Namespace } from "../../protocol/Ids.ts"
-import { type Permission, Principal, type Role, rolePermissions } from "../../protocol/Permission.ts"
+import {
+  type Permission,
+  Principal,
+  platformPermissions,
+  type Role,
+  rolePermissions
+} from "../../protocol/Permission.ts"
 
 export const principal = (
   role: Role,
@@ -18,7 +24,7 @@ export const principal = (
     role,
     permissions: new Set(
       (options.permissions ?? rolePermissions[role]).filter(
-        (permission) => permission !== "namespace:create" || namespace === "default"
+        (permission) => !platformPermissions.has(permission) || namespace === "default"
       )
     )
   }

@@ -23,6 +23,7 @@ const documents = [
   "docs/finding.md",
   "docs/versions.md",
   "docs/large-data.md",
+  "docs/nodes.md",
   "examples/README.md"
 ]
 

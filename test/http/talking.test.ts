@@ -76,6 +76,7 @@ describe("talking to tasks", () => {
         yield* overNats(first)
         yield* overCli(first)
         const second = yield* servePlatform({}, first)
+        yield* Effect.promise(() => sharing(first))
         yield* Effect.promise(() => readThrough(first, second))
         const id = yield* Effect.promise(() => begin(first, { await: [{ signal: "go", hold_ms: 0 }] }))
         yield* Effect.promise(() => parked(restOf(first), id))
@@ -208,6 +209,13 @@ const overCli = Effect.fnUntraced(function* (platform: ServedPlatform) {
   expect(ended).toMatchObject({ result: { error: { code: "rejected", details: { comment: "no" } } } })
   expect((yield* cli("tasks", "approve", gate)).code).toBe(1)
 })
+
+/** Until the second node has its share: what runs on an instance that moves begins anew. */
+const sharing = (platform: ServedPlatform) =>
+  until(async () => {
+    const { data } = (await restOf(platform).get("/nodes")).json
+    return data.length === 2 && data.every(({ shards }: { readonly shards: number }) => shards === 64)
+  })
 
 /** A reader on each node sees the same, live, whichever of them runs the task. */
 const readThrough = async (first: ServedPlatform, second: ServedPlatform) => {

@@ -27,6 +27,7 @@ import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import * as MemoryGraphs from "../support/MemoryGraphs.ts"
 import * as MemoryLimits from "../support/MemoryLimits.ts"
+import * as MemoryNodes from "../support/MemoryNodes.ts"
 import * as MemorySchedules from "../support/MemorySchedules.ts"
 import * as MemoryWebhooks from "../support/MemoryWebhooks.ts"
 
@@ -363,7 +364,8 @@ export const memoryApp = MemoryGraphs.layer.pipe(
       talk,
       control,
       agentVersions,
-      MemoryLimits.layer
+      MemoryLimits.layer,
+      MemoryNodes.layer
     )
   )
 )

@@ -16,6 +16,7 @@ export interface ServedPlatform {
   readonly databaseUrl: Redacted.Redacted
   /** Everything it wrote to stderr so far. */
   readonly logs: () => string
+  readonly pid: number
   /** SIGKILL: it has no time for anything. */
   readonly kill: Effect.Effect<void>
   /** SIGTERM; resolves with the exit code and how long it took. */
@@ -28,7 +29,9 @@ const startMillis = 40_000
 /** Starts it with `environment` over the defaults, or as another node `beside` one, and waits until it says where it serves. */
 export const servePlatform = (
   environment: Readonly<Record<string, string>> = {},
-  beside?: ServedPlatform
+  beside?: ServedPlatform,
+  /** Folder of the program. */
+  from = root
 ): Effect.Effect<ServedPlatform, never, Scope.Scope> =>
   Effect.gen(function* () {
     const databaseUrl = beside?.databaseUrl ?? (yield* freshDatabase())
@@ -38,7 +41,7 @@ export const servePlatform = (
     const child = yield* Effect.acquireRelease(
       Effect.sync(() => {
         const started = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", "src/cli.ts", "serve"], {
-          cwd: root,
+          cwd: from,
           stdio: ["ignore", "pipe", "pipe"],
           env: {
             PATH: process.env["PATH"],
@@ -63,7 +66,7 @@ export const servePlatform = (
     const [url, key] = yield* until(
       child,
       () => {
-        const serves = /datamcp serves on (http:\/\/[^\s"]+)/u.exec(logs)?.[1]
+        const serves = /datamcp (?:serves|works; health and metrics) on (http:\/\/[^\s"]+)/u.exec(logs)?.[1]
         const made = beside?.key ?? /dma_[A-Za-z0-9_-]+/u.exec(output)?.[0]
         return serves === undefined || made === undefined ? undefined : ([serves, made] as const)
       },
@@ -74,7 +77,7 @@ export const servePlatform = (
       child.kill("SIGKILL")
       await gone
     })
-    return { url, key, nats, databaseUrl, logs: () => logs, stop: ended(child), kill }
+    return { url, key, nats, databaseUrl, pid: child.pid ?? 0, logs: () => logs, stop: ended(child), kill }
   })
 
 const until = <A>(child: ChildProcess, look: () => A | undefined, output: () => string) =>

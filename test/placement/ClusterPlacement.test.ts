@@ -25,14 +25,16 @@ const placementAt = (name: string, url: Redacted.Redacted, options?: ClusterPlac
   )
 
 /** A node within this process. Counts the calls of `onChange`. */
-const join = Effect.fnUntraced(function* (layer: Layer.Layer<Placement, unknown>) {
+const join = Effect.fnUntraced(function* (layer: Layer.Layer<Placement | ClusterPlacement.Membership, unknown>) {
   const scope = yield* Scope.fork(yield* Effect.scope)
   const context = yield* Scope.provide(Layer.build(layer), scope).pipe(Effect.orDie)
   return yield* Effect.gen(function* () {
     const placement = yield* Placement
+    const membership = yield* ClusterPlacement.Membership
     const changes: Array<number> = []
     const node = {
       placement,
+      membership,
       changes,
       owned: () => probes.flatMap((agent, index) => (placement.owns(agent, 0) ? [index] : [])),
       leave: Scope.close(scope, Exit.void)
@@ -193,6 +195,81 @@ it.live("a singleton that crashes is started again", () =>
     }).pipe(Effect.scoped)
   }).pipe(Effect.scoped)
 )
+
+describe("a node that withdraws", () => {
+  it.live(
+    "gives all to the others within 1 s after its instances have left, holds nothing, and comes back when it is asked",
+    () =>
+      Effect.gen(function* () {
+        const url = yield* freshDatabase()
+        yield* Effect.gen(function* () {
+          const one = yield* join(placementAt("one", url))
+          const other = yield* join(placementAt("other", url))
+          yield* until("both to share", shared(one, other))
+          const changes = other.changes.length
+          yield* other.membership.withdraw(
+            Effect.sync(() => {
+              expect([other.owned(), other.changes.length, other.placement.takesWork()]).toEqual([
+                [],
+                changes + 1,
+                false
+              ])
+            })
+          )
+          expect(yield* until("the first to own all", ownsAll(one))).toBeLessThan(1_000)
+          // Longer than anything by which the cluster could take it for one that shares.
+          yield* Effect.sleep("1 second")
+          expect([other.owned(), other.membership.shards()]).toEqual([[], 0])
+          // The last one gives up too: nobody has anything, and nobody takes it by mistake.
+          yield* one.membership.withdraw(Effect.void)
+          yield* Effect.sleep("1 second")
+          expect([one.owned(), other.owned()]).toEqual([[], []])
+          yield* one.membership.rejoin
+          yield* other.membership.rejoin
+          yield* until("both to share again", shared(one, other))
+          expect(other.placement.takesWork()).toBe(true)
+        }).pipe(Effect.scoped)
+      }).pipe(Effect.scoped)
+  )
+})
+
+describe("instances of one agent", () => {
+  const held = (node: { readonly placement: Placement["Service"] }, count: number) =>
+    probes.map((agent) => Array.from({ length: count }, (_, index) => node.placement.owns(agent, index)))
+
+  it.live("are on different nodes, and at no time on two at once while nodes come and go", () =>
+    Effect.gen(function* () {
+      const url = yield* freshDatabase()
+      yield* Effect.gen(function* () {
+        const names = ["one", "other", "third"]
+        const nodes: Array<Effect.Success<ReturnType<typeof join>>> = []
+        const apart = () => {
+          const each = nodes.map((node) => held(node, nodes.length))
+          return probes.every((_, agent) => each.every((node) => node[agent]?.filter(Boolean).length === 1))
+        }
+        let doubles = 0
+        const spread = () => {
+          const each = nodes.map((node) => held(node, names.length))
+          for (const [agent] of probes.entries()) {
+            for (const index of names.keys()) {
+              if (each.filter((node) => node[agent]?.[index] === true).length > 1) doubles++
+            }
+          }
+          return apart()
+        }
+        for (const name of names) {
+          nodes.push(yield* join(placementAt(name, url)))
+          yield* until(`${nodes.length} to hold one instance each`, spread)
+        }
+        const leaver = nodes.pop()
+        if (leaver === undefined) return
+        yield* leaver.membership.withdraw(Effect.void)
+        yield* until("two to hold one instance each", spread)
+        expect(doubles).toBe(0)
+      }).pipe(Effect.scoped)
+    }).pipe(Effect.scoped)
+  )
+})
 
 describe.each(["advisory", "leases"])("a node in another process, with locks as %s", (kind) => {
   const options = { advisoryLocks: kind === "advisory" }

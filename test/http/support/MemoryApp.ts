@@ -57,6 +57,7 @@ import { TaskStreams } from "../../../src/app/TaskStreams.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
 import * as MemoryGraphs from "../../support/MemoryGraphs.ts"
 import * as MemoryLimits from "../../support/MemoryLimits.ts"
+import * as MemoryNodes from "../../support/MemoryNodes.ts"
 import * as MemorySchedules from "../../support/MemorySchedules.ts"
 import * as MemoryWebhooks from "../../support/MemoryWebhooks.ts"
 
@@ -618,6 +619,7 @@ const system = (state: MemoryState) =>
   System.of({
     readiness: Effect.sync(() => ({
       ready: state.ready,
+      draining: false,
       parts: { postgres: state.ready, nats: true, started: true }
     })),
     status: Effect.map(authorize("task:read"), () => ({
@@ -644,6 +646,7 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(AgentVersions, agentVersions(state)),
     Layer.succeed(Artifacts, artifacts(state)),
     MemoryLimits.layer,
+    MemoryNodes.layer,
     Layer.sync(Schedules, MemorySchedules.make),
     Layer.succeed(System, system(state)),
     MemoryWebhooks.layer
