@@ -74,12 +74,18 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
         `select * from ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean)`,
         [rows, edges, graph, options.atomic]
       )
+      // It may only read, and so wait for no standby: a word in the log of writes makes its commit wait for all before it.
+      const repeated = sql.unsafe<AcceptRow>(
+        `select a.* from (select pg_logical_emit_message(true, 'datamcp', 'again')) heard,
+           ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean) a`,
+        [rows, edges, graph, options.atomic]
+      )
       const accepting = options.simple === "limited" ? "task_accept_limited" : "task_accept_simple"
       const simple = sql.unsafe<StoredRow>(`select * from ${ledger}.${accepting}($1::json)`, [rows])
       const answers = yield* commit<AcceptRow | StoredRow>(
         "accept",
         // What an unknown commit may have stored, only the whole statement answers for.
-        (again) => (options.simple !== false && !again ? simple : whole),
+        (again) => (again ? repeated : options.simple === false ? whole : simple),
         // A large graph takes Postgres its time: a second for 10,000 tasks, two for 64 MiB.
         Duration.sum(limits.patience, Duration.millis(tasks.length + (rows.length + edges.length) / 8_192))
       )
