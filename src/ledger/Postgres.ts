@@ -25,7 +25,9 @@ export interface PostgresOptions {
 }
 
 /** The sessions that a pooler gives us would not keep a promise. `message` is written for the person who starts the program. */
-export class SessionProblem extends Schema.TaggedError<SessionProblem>()("SessionProblem", { message: Schema.String }) {}
+export class SessionProblem extends Schema.TaggedError<SessionProblem>()("SessionProblem", {
+  message: Schema.String
+}) {}
 
 export const layer = (options: PostgresOptions) =>
   Layer.unwrap(

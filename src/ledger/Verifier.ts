@@ -52,9 +52,12 @@ const missingStates = new Set(["42P01", "42703"])
 /** The same in words for whoever asked. */
 export const failed = (error: SqlError | SessionProblem) =>
   new VerificationFailed({
-    message: error._tag === "SessionProblem" ? error.message : missingStates.has(sqlState(error) ?? "")
-      ? `The database is not that of this version (${messageOf(error)}). Run \`datamcp migrate\`, or start a node, and try again.`
-      : `Postgres cannot be asked: ${messageOf(error)}. Check that it runs, and what DATABASE_URL says.`
+    message:
+      error._tag === "SessionProblem"
+        ? error.message
+        : missingStates.has(sqlState(error) ?? "")
+          ? `The database is not that of this version (${messageOf(error)}). Run \`datamcp migrate\`, or start a node, and try again.`
+          : `Postgres cannot be asked: ${messageOf(error)}. Check that it runs, and what DATABASE_URL says.`
   })
 
 /** What is broken, and what was looked at. Fails with `SqlError` only: a breach is an answer. */

@@ -9,8 +9,8 @@ import { Effect, Redacted } from "effect"
 import { throwAwaySettings } from "../../src/embedded/PostgresServer.ts"
 import { runCli } from "../cli/runCli.ts"
 import { servePlatform } from "../nats/ServedPlatform.ts"
-import type { PostgresHandle } from "../support/ServerMakers.ts"
 import { administer, copyPostgres, serveCopy } from "../support/PostgresCopy.ts"
+import type { PostgresHandle } from "../support/ServerMakers.ts"
 import { ownFolder, ownNats, ownPostgres } from "../support/Servers.ts"
 import { asking, untilTrue } from "./Clients.ts"
 
@@ -19,7 +19,11 @@ const copyFolder = (from: string, to: string) => execFileSync("cp", ["-a", `${fr
 /** Closes the log of writes, as `archive_timeout` would, and waits until it lies in the archive. */
 const archiveAll = Effect.fnUntraced(function* (primary: PostgresHandle, archive: string) {
   const [row] = yield* administer<{ file: string }>(primary, "select pg_walfile_name(pg_switch_wal()) as file")
-  yield* untilTrue("the log in the archive", () => Effect.sync(() => readdirSync(archive).includes(row?.file ?? "")), 20)
+  yield* untilTrue(
+    "the log in the archive",
+    () => Effect.sync(() => readdirSync(archive).includes(row?.file ?? "")),
+    20
+  )
 })
 
 describe("a platform that is restored from a backup", () => {
@@ -53,10 +57,7 @@ describe("a platform that is restored from a backup", () => {
         expect((yield* get(`/tasks/${large}?wait=20s`)).json).toMatchObject({ status: "completed" })
         const running = yield* submit({ agent: "one", payload: { sleep_ms: 4_000 } }, "running")
         const queued = yield* submit({ agent: "one", payload: "queued" }, "queued")
-        const later = yield* submit(
-          { agent: "many", run_at: new Date(Date.now() + 6_000).toISOString() },
-          "later"
-        )
+        const later = yield* submit({ agent: "many", run_at: new Date(Date.now() + 6_000).toISOString() }, "later")
         const graph = yield* post("/graphs", {
           tasks: {
             a: { agent: "one", payload: { of: "a" } },

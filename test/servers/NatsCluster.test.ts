@@ -51,8 +51,10 @@ const inSync = ({ natsUrl }: NatsCluster) =>
 
 /** How many attempts each node has begun. */
 const startsBy = ({ databaseUrl }: ServedPlatform, limit: number) =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    sql<{ actor: string; count: number }>`
+  Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) =>
+      sql<{ actor: string; count: number }>`
       select actor, count(*)::int as count from events where type = 'TaskStarted' group by 1 limit ${limit}`
   ).pipe(
     Effect.provide(PgClient.layer({ url: databaseUrl, maxConnections: 1 })),

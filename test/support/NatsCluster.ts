@@ -57,9 +57,8 @@ export const natsCluster = Effect.gen(function* () {
       })
       const monitored = <A>(path: string) =>
         Effect.promise(async () => (await (await fetch(`http://127.0.0.1:${monitor}/${path}`)).json()) as A)
-      const connections = Effect.map(
-        monitored<{ connections: ReadonlyArray<{ name?: string }> }>("connz"),
-        (body) => body.connections.map(({ name: of = "" }) => of)
+      const connections = Effect.map(monitored<{ connections: ReadonlyArray<{ name?: string }> }>("connz"), (body) =>
+        body.connections.map(({ name: of = "" }) => of)
       )
       return { ...process, name, natsUrl: `nats://127.0.0.1:${port}`, connections, monitored }
     }),

@@ -45,13 +45,24 @@ export const copyPostgres = Effect.fn("copyPostgres")(
     mkdirSync(to, { mode: 0o700, recursive: true })
     yield* connection.execute("select pg_backup_start('test', true)", [], undefined)
     yield* Effect.promise(() =>
-      run("sh", ["-c", `tar -C "$1" --exclude=./pg_wal/* --exclude=./postmaster.* --ignore-failed-read -cf - . | tar -C "$2" -xpf -`, "sh", from, to])
+      run("sh", [
+        "-c",
+        `tar -C "$1" --exclude=./pg_wal/* --exclude=./postmaster.* --ignore-failed-read -cf - . | tar -C "$2" -xpf -`,
+        "sh",
+        from,
+        to
+      ])
     )
-    const [label] = (yield* connection.execute("select labelfile from pg_backup_stop(false)", [], undefined)) as ReadonlyArray<{
+    const [label] = (yield* connection.execute(
+      "select labelfile from pg_backup_stop(false)",
+      [],
+      undefined
+    )) as ReadonlyArray<{
       readonly labelfile: string
     }>
     writeFileSync(join(to, "backup_label"), label?.labelfile ?? "")
-    if (!existsSync(join(to, "pg_wal/archive_status"))) mkdirSync(join(to, "pg_wal/archive_status"), { recursive: true })
+    if (!existsSync(join(to, "pg_wal/archive_status")))
+      mkdirSync(join(to, "pg_wal/archive_status"), { recursive: true })
     return to
   },
   (effect, primary) =>
