@@ -5,7 +5,7 @@
 import { execFileSync } from "node:child_process"
 import { chmodSync, readdirSync } from "node:fs"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Redacted } from "effect"
+import { DateTime, Effect, Redacted } from "effect"
 import { throwAwaySettings } from "../../src/embedded/PostgresServer.ts"
 import { runCli } from "../cli/runCli.ts"
 import { servePlatform } from "../nats/ServedPlatform.ts"
@@ -57,7 +57,7 @@ describe("a platform that is restored from a backup", () => {
         expect((yield* get(`/tasks/${large}?wait=20s`)).json).toMatchObject({ status: "completed" })
         const running = yield* submit({ agent: "one", payload: { sleep_ms: 4_000 } }, "running")
         const queued = yield* submit({ agent: "one", payload: "queued" }, "queued")
-        const later = yield* submit({ agent: "many", run_at: new Date(Date.now() + 6_000).toISOString() }, "later")
+        const later = yield* submit({ agent: "many", run_at: DateTime.formatIso(DateTime.add(yield* DateTime.now, { seconds: 6 })) }, "later")
         const graph = yield* post("/graphs", {
           tasks: {
             a: { agent: "one", payload: { of: "a" } },
