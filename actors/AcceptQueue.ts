@@ -202,7 +202,11 @@ export const make = Effect.gen(function* () {
 
 const isLinked = ({ routed }: Portion) =>
   routed.some(
-    ({ task }) => task.dependencies.length > 0 || task.parentId !== undefined || task.idempotency !== undefined
+    ({ task }) =>
+      task.dependencies.length > 0 ||
+      task.parentId !== undefined ||
+      task.idempotency !== undefined ||
+      task.conditions !== undefined
   )
 
 /** About how much work tasks are to Postgres, where one without much to it is 1. */

@@ -9,14 +9,17 @@ import * as Limits from "../protocol/Limits.ts"
 import { utcMoment } from "../protocol/Moment.ts"
 import type { Principal } from "../protocol/Permission.ts"
 import {
+  CoalesceMismatch,
   IdempotencyMismatch,
   type InvalidField,
   InvalidInput,
   invalidField,
   TooLarge,
-  Unavailable
+  Unavailable,
+  UniqueKeyHeld
 } from "../protocol/Problem.ts"
 import type { AcceptedTask, SubmitTask } from "../protocol/Task.ts"
+import * as Coalescing from "./Coalescing.ts"
 import type { GraphStep } from "./GraphStep.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
 import type { AcceptOutcome, NewTask } from "./ports/Ledger.ts"
@@ -25,7 +28,7 @@ import * as Routing from "./Routing.ts"
 import { limitsOf } from "./TaskLimits.ts"
 
 /** Why one command was refused. The others of its batch are not concerned. */
-export type Refusal = InvalidInput | TooLarge | IdempotencyMismatch
+export type Refusal = InvalidInput | TooLarge | IdempotencyMismatch | UniqueKeyHeld | CoalesceMismatch
 
 /** What stands between a command and the ledger: everything but its outcome. */
 export interface Routed {
@@ -61,6 +64,8 @@ export const admit = (
   if (typeof type !== "string") return Result.fail(invalid(type))
   const payload = command.payload === undefined ? undefined : JSON.stringify(command.payload)
   const payloadBytes = payload === undefined ? 0 : utf8Bytes(payload)
+  const unjoinable = Coalescing.tooLargeToJoin(command, payloadBytes)
+  if (unjoinable !== undefined) return Result.fail(unjoinable)
   if (payloadBytes > Limits.payloadBytesMax) {
     return Result.fail(
       new TooLarge({
@@ -96,7 +101,7 @@ const typeOrProblems = (
   agent: AgentRecord | undefined,
   input: { readonly id: TaskId; readonly nowMillis: number }
 ): NewTask["type"] | ReadonlyArray<InvalidField> => {
-  const problems: Array<InvalidField> = [...Routing.problemsOf(command, input)]
+  const problems: Array<InvalidField> = [...Routing.problemsOf(command, input), ...Coalescing.problemsOf(command)]
   if (command.agent !== undefined && agent === undefined) {
     problems.push({ field: "agent", message: `there is no agent "${command.agent}" in this namespace` })
     return problems
@@ -127,6 +132,7 @@ const routed = (
   const deadline = command.deadline === undefined ? undefined : utcMoment(command.deadline)
   const behind = input.payloadBytes > freightBytesMax
   const { namespace } = input.principal
+  const conditions = Coalescing.conditionsOf(command, input.agent, configuration)
   return {
     task: {
       id: input.id,
@@ -154,7 +160,8 @@ const routed = (
       idempotency: undefined,
       ...(input.limits !== undefined && { limits: input.limits }),
       step: input.graph?.step === undefined ? undefined : JSON.stringify(input.graph.step),
-      failsGraph: input.graph?.failsGraph === true
+      failsGraph: input.graph?.failsGraph === true,
+      ...(conditions !== undefined && { conditions })
     },
     order: {
       id: input.id,
@@ -205,6 +212,16 @@ export const answerOf = (routed: Routed, outcome: AcceptOutcome): Result.Result<
         key: task.idempotency?.key ?? "",
         otherwise: { name: task.name, type: task.type, agentId: task.agentId }
       })
+    case "Held": {
+      const unique = task.conditions?.unique
+      return outcome.id === undefined || unique?.onConflict !== "existing"
+        ? Result.fail(held(unique?.key ?? "", outcome.id))
+        : Result.succeed(asItStands(outcome.id, outcome, task))
+    }
+    case "Coalesced":
+      return Result.succeed({ ...asItStands(outcome.id, outcome, task), duplicate: false, coalesced: true })
+    case "Unlike":
+      return Result.fail(unlike(task.conditions?.coalesce?.key ?? "", outcome))
     case "UnknownTask":
       return Result.fail(invalidField(outcome.field, `there is no task ${outcome.id} in this namespace`))
     case "Refused":
@@ -235,19 +252,47 @@ const earlierAnswer = (
 ): Result.Result<AcceptedTask, Refusal> => {
   if (!existing.same) return Result.fail(mismatch(command.key))
   const { agentId, name, type } = existing.routed ?? command.otherwise
-  return Result.succeed({
-    id: TaskId.make(existing.id),
-    namespace: command.namespace,
+  return Result.succeed(
+    asItStands(existing.id, existing, { namespace: command.namespace, name, type, agentId, lane: command.priority })
+  )
+}
+
+/** A task that answers for a submission that made none. */
+const asItStands = (
+  id: string,
+  stands: Pick<Existing, "status" | "waitingFor" | "createdAt" | "routed">,
+  otherwise: Pick<NewTask, "namespace" | "name" | "type" | "agentId" | "lane">
+): AcceptedTask => {
+  const { agentId, name, type } = stands.routed ?? otherwise
+  return {
+    id: TaskId.make(id),
+    namespace: otherwise.namespace,
     name,
     type,
     agent_id: agentId ?? null,
-    priority: command.priority,
-    status: existing.status,
-    waiting_for: existing.waitingFor ?? null,
-    created_at: existing.createdAt,
+    priority: otherwise.lane,
+    status: stands.status,
+    waiting_for: stands.waitingFor ?? null,
+    created_at: stands.createdAt,
     duplicate: true
-  })
+  }
 }
+
+const held = (key: string, id: string | undefined) =>
+  new UniqueKeyHeld({
+    key,
+    field: "unique",
+    task_id: id ?? null,
+    detail: `unique: ${id === undefined ? "another task" : `task ${id}`} has the key "${key}" and has not ended`
+  })
+
+const unlike = (key: string, { field, id }: Extract<AcceptOutcome, { readonly _tag: "Unlike" }>) =>
+  new CoalesceMismatch({
+    key,
+    field,
+    task_id: id,
+    detail: `${field}: is not that of task ${id}, which waits under the key "${key}"`
+  })
 
 export const mismatch = (key: string) =>
   new IdempotencyMismatch({ key, detail: `the idempotency key "${key}" was used before with another body` })
@@ -271,6 +316,14 @@ export const within = (prefix: string, refusal: Refusal): Refusal => {
     case "TooLarge": {
       const { detail, field, limit, unit } = refusal
       return new TooLarge({ field: outer(field), limit, unit, ...(detail !== undefined && { detail: outer(detail) }) })
+    }
+    case "UniqueKeyHeld": {
+      const { detail = "", field, key, task_id } = refusal
+      return new UniqueKeyHeld({ key, field: outer(field), task_id, detail: outer(detail) })
+    }
+    case "CoalesceMismatch": {
+      const { detail = "", field, key, task_id } = refusal
+      return new CoalesceMismatch({ key, field: outer(field), task_id, detail: outer(detail) })
     }
     case "IdempotencyMismatch":
       return refusal

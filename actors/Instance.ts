@@ -392,19 +392,24 @@ export const run = Effect.fnUntraced(function* (input: {
     )
   }
 
-  /** Records an end as its claim stands by then. */
+  /**
+   * Records an end as its claim stands by then. An outdated order began as an earlier attempt than the one that was won:
+   * what its end means is decided by the latter.
+   */
   const record = (
     order: TaskOrder,
     entry: Running,
     expected: Claimed,
-    settlement: Settlement
+    settlementAs: (attempt: number) => Settlement
   ): Effect.Effect<unknown> => {
     if (entry.claim === "wanted") {
       entry.claim = "decided"
       // Interrupted before anything was written: for the ledger it has never begun.
       if (entry.cause !== undefined) return Effect.sync(entry.decided)
       return Effect.map(
-        ledger.settle(slot, taskOf(order, expected, entry.generation), settlement, { unclaimed: true }),
+        ledger.settle(slot, taskOf(order, expected, entry.generation), settlementAs(expected.attempt), {
+          unclaimed: true
+        }),
         ({ recorded }) => {
           entry.decided()
           // Somebody was faster, the order was outdated, or this instance is: the ordinary claim finds out.
@@ -415,6 +420,7 @@ export const run = Effect.fnUntraced(function* (input: {
     return Effect.flatMap(Deferred.await(entry.won), (claimed) => {
       if (claimed === undefined) return Effect.void
       const task = taskOf(order, claimed, entry.generation)
+      const settlement = settlementAs(claimed.attempt)
       return entry.cause === "cancelled" ? recordIfRunning(task, settlement) : ledger.settle(slot, task, settlement)
     })
   }
@@ -470,14 +476,10 @@ export const run = Effect.fnUntraced(function* (input: {
         if (end._tag === "Crashed") onCrash(task, end.message)
         Metrics.taskRunSeconds.updateUnsafe(executionMillis / 1_000, context)
         const chance = yield* Random.next
-        const settlement = TaskLifecycle.settlementOf(end, {
-          number: claimed.attempt,
-          executionMillis,
-          order,
-          chance,
-          nowMillis: clock.currentTimeMillisUnsafe()
-        })
-        const recording = record(order, entry, claimed, settlement)
+        const nowMillis = clock.currentTimeMillisUnsafe()
+        const settlementAs = (number: number) =>
+          TaskLifecycle.settlementOf(end, { number, executionMillis, order, chance, nowMillis })
+        const recording = record(order, entry, claimed, settlementAs)
         yield* order.trace === undefined ? recording : Effect.withSpan(recording, "task.settle")
       }).pipe(
         Effect.ensuring(

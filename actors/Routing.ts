@@ -97,6 +97,7 @@ export const effectiveConfiguration = (
   const timeout = own?.timeout_ms ?? its?.timeout_ms
   return {
     ...(timeout !== undefined && { timeout_ms: timeout }),
+    ...(own?.queue_timeout_ms !== undefined && { queue_timeout_ms: own.queue_timeout_ms }),
     ...(retry !== undefined && { retry }),
     ...(own?.delivery !== undefined && { delivery: own.delivery }),
     ...(own?.result_ttl_ms !== undefined && { result_ttl_ms: own.result_ttl_ms })

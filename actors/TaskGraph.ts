@@ -73,6 +73,10 @@ const problemsOfStep = (key: string, task: GraphTask, parents: ReadonlySet<strin
     for (const parent of new Set(comparisons.map(({ $result }) => $result))) needsParent(field, parent)
   }
   if (task.map !== undefined) {
+    if (task.configuration?.queue_timeout_ms !== undefined) {
+      const field = `tasks.${key}.configuration.queue_timeout_ms`
+      problems.push({ field, message: "cannot be combined with map: a map is not started, its elements are" })
+    }
     needsParent(`tasks.${key}.map.over`, task.map.over.$result)
     for (const pointer of MapElements.badPointers(task.payload)) {
       problems.push({ field: `tasks.${key}.payload`, message: `"$item": "${pointer}" is not a JSON Pointer` })

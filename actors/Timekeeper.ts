@@ -138,6 +138,9 @@ export class Timekeeper extends Context.Service<
           Effect.catchTags({
             InvalidInput: ({ detail, title }) => Effect.succeed(refused(detail ?? title)),
             TooLarge: ({ detail, title }) => Effect.succeed(refused(detail ?? title)),
+            CoalesceMismatch: ({ detail, title }) => Effect.succeed(refused(detail ?? title)),
+            UniqueKeyHeld: ({ detail, title }) =>
+              Effect.succeed({ _tag: "Skipped", reason: detail ?? title } satisfies Settlement),
             // With an older template: submitted it is.
             IdempotencyMismatch: () =>
               Effect.map(

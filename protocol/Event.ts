@@ -22,6 +22,7 @@ export const taskEventTypes = [
   "TaskTimedOut",
   "TaskCancelled",
   "TaskMoved",
+  "TaskUpdated",
   "TaskResultExpired"
 ] as const
 

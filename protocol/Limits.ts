@@ -45,6 +45,14 @@ export const retryDelayMillisMax = 86_400_000
 export const retryTotalMillisMax = 30 * 86_400_000
 /** Most error codes that `retry_on` or `never_retry_on` of a retry policy may list. */
 export const retryErrorPatternsMax = 32
+/** Longest key of `unique` or `coalesce`, in characters. */
+export const taskKeyCharactersMax = 255
+/** Longest time that a task waits for submissions to join it, in milliseconds (24 hours). */
+export const coalesceMillisMax = 86_400_000
+/** Most submissions whose payloads one task gathers. Together they have at most `payloadBytesMax`. */
+export const coalescedItemsMax = 1_000
+/** Longest time within which a task must be started, in milliseconds (30 days). */
+export const queueTimeoutMillisMax = 30 * 86_400_000
 /** Farthest `run_at` or `deadline`, in milliseconds from now (400 days). */
 export const scheduleAheadMillisMax = 400 * 86_400_000
 /** Most entries of a page. */

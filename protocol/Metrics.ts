@@ -95,7 +95,7 @@ export const tasksAdmitted = counter("datamcp_tasks_admitted_total", {
 export const submissionsRefused = counters("datamcp_submissions_refused_total", {
   unit: "tasks",
   labels: ["reason"],
-  help: "Tasks refused by the scheduler, by problem: InvalidInput, TooLarge, IdempotencyMismatch, Overloaded, Unavailable"
+  help: "Tasks refused by the scheduler, by problem: InvalidInput, TooLarge, IdempotencyMismatch, UniqueKeyHeld, CoalesceMismatch, Overloaded, Unavailable"
 })
 export const acceptSeconds = histogram("datamcp_accept_seconds", secondsBoundaries, {
   unit: "seconds",

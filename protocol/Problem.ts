@@ -127,6 +127,20 @@ export class Conflict extends HttpApiError.Problem<Conflict>()(
   { reason: Schema.Literals(["name-taken", "version", "state"]), current_version: Schema.optionalKey(Schema.Int) }
 ) {}
 
+/** A task that has not ended has the key of `unique`. Nothing was stored; `task_id` is that task. */
+export class UniqueKeyHeld extends HttpApiError.Problem<UniqueKeyHeld>()(
+  "UniqueKeyHeld",
+  { type: type("unique-key-held"), status: 409, title: "A live task has this key" },
+  { key: Schema.String, field: Schema.String, task_id: Schema.NullOr(Schema.String) }
+) {}
+
+/** A task waits under the key of `coalesce` that differs in `field`. Nothing was stored; `task_id` is that task. */
+export class CoalesceMismatch extends HttpApiError.Problem<CoalesceMismatch>()(
+  "CoalesceMismatch",
+  { type: type("coalesce-mismatch"), status: 409, title: "Another kind of task waits under this key" },
+  { key: Schema.String, field: Schema.String, task_id: Schema.String }
+) {}
+
 /** The idempotency key was used before with another body. */
 export class IdempotencyMismatch extends HttpApiError.Problem<IdempotencyMismatch>()(
   "IdempotencyMismatch",
@@ -152,8 +166,17 @@ export class Unavailable extends HttpApiError.Problem<Unavailable>()(
 ) {}
 
 /** Failures of any command that ends in a submission. */
-export const SubmitProblem = [InvalidInput, TooLarge, IdempotencyMismatch, Overloaded, Unavailable, Forbidden] as const
-export type SubmitProblem = InvalidInput | TooLarge | IdempotencyMismatch | Overloaded | Unavailable | Forbidden
+export const SubmitProblem = [
+  InvalidInput,
+  TooLarge,
+  IdempotencyMismatch,
+  UniqueKeyHeld,
+  CoalesceMismatch,
+  Overloaded,
+  Unavailable,
+  Forbidden
+] as const
+export type SubmitProblem = InstanceType<(typeof SubmitProblem)[number]>
 
 /** An invalid input with one refused field. */
 export const invalidField = (field: string, message: string, limit?: number) =>

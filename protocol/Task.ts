@@ -18,6 +18,7 @@ import { Condition, Pointer } from "./Condition.ts"
 import { AgentId, AgentRef, GraphId, GraphKey, LimitId, Namespace, TaskId, TaskType } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
 import { RetryPolicy } from "./RetryPolicy.ts"
+import { Coalesce, Unique } from "./TaskKeys.ts"
 
 /** RFC 3339 date and time. Views carry UTC with milliseconds or finer. */
 export const Timestamp = Schema.String.check(
@@ -65,6 +66,11 @@ const millis = (minimum: number, maximum: number) => Schema.Int.check(Schema.isB
 export const TaskConfiguration = Schema.Struct({
   timeout_ms: Schema.optionalKey(millis(1, Limits.timeoutMillisMax)).annotateKey({
     description: "Longest run of one attempt."
+  }),
+  queue_timeout_ms: Schema.optionalKey(millis(1, Limits.queueTimeoutMillisMax)).annotateKey({
+    description:
+      "Longest wait for the start of the first attempt, from when nothing but an agent, a limit or its turn is missing; " +
+      "then the task ends as `timeout` with code `queue_timeout`."
   }),
   retry: Schema.optionalKey(RetryPolicy),
   delivery: Schema.optionalKey(Schema.Literals(["at_least_once", "at_most_once"])).annotateKey({
@@ -134,6 +140,8 @@ export const IdempotencyKey = Schema.String.check(Schema.isBetweenLength(1, Limi
 /** Command: accept one task. */
 export const SubmitTask = Schema.Struct({
   ...submitFields,
+  unique: Schema.optionalKey(Unique),
+  coalesce: Schema.optionalKey(Coalesce),
   dependencies: Schema.optionalKey(Schema.Array(Dependency).check(Schema.isMaxLength(Limits.dependenciesMax))),
   idempotency_key: Schema.optionalKey(IdempotencyKey)
 }).annotate({ identifier: "SubmitTask" })
@@ -279,6 +287,12 @@ export const Task = Schema.Struct({
   retry_of: Schema.NullOr(TaskId).annotateKey({ description: "The terminal task that this one retries." }),
   run_at: Schema.NullOr(Timestamp),
   deadline: Schema.NullOr(Timestamp),
+  unique_key: Schema.optionalKey(Schema.String).annotateKey({
+    description: "The key of `unique`: while it has not ended no other task has it."
+  }),
+  coalesce_key: Schema.optionalKey(Schema.String).annotateKey({
+    description: "The key of `coalesce`: submissions join it while it waits for `time`."
+  }),
   labels: Labels,
   metadata: Metadata,
   attempt: Schema.Int,
@@ -301,7 +315,11 @@ export const AcceptedTask = Schema.Struct({
   waiting_for: Schema.NullOr(WaitingFor),
   priority: TaskPriority,
   duplicate: Schema.Boolean.annotateKey({
-    description: "True when an earlier submission with the same idempotency key was answered again."
+    description:
+      "True when nothing was added: an earlier submission with the same idempotency key, or the live task with the same key of `unique`, is the answer."
+  }),
+  coalesced: Schema.optionalKey(Schema.Boolean).annotateKey({
+    description: "True when the submission joined a task that waits, whose id this is."
   }),
   created_at: Timestamp
 }).annotate({ identifier: "AcceptedTask" })

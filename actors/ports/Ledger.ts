@@ -26,6 +26,7 @@ import type {
   TaskStatus,
   WaitingFor
 } from "../../protocol/Task.ts"
+import type { Keep, OnConflict } from "../../protocol/TaskKeys.ts"
 import type { GraphLedger } from "./GraphLedger.ts"
 import type { SignalLedger } from "./SignalLedger.ts"
 import type { StreamLedger } from "./StreamLedger.ts"
@@ -67,6 +68,28 @@ export interface NewTask {
   readonly step: string | undefined
   /** Its failure ends its graph. */
   readonly failsGraph: boolean
+  /** Under which conditions it is accepted or started; none when absent. */
+  readonly conditions?: Conditions
+}
+
+/** What is asked of few tasks beyond being stored. */
+export interface Conditions {
+  /** Only if no live task of its namespace has this key. */
+  readonly unique?: { readonly key: string; readonly onConflict: OnConflict } | undefined
+  /** Join the task that waits under this key, or wait for others to join. Its payload is one item of what is kept. */
+  readonly coalesce?:
+    | {
+        readonly key: string
+        readonly keep: Keep
+        readonly quietMillis: number | undefined
+        readonly waitMillisMax: number
+        readonly itemsMax: number
+        /** The agent that was named: those who join must name the same, or none like it. */
+        readonly agentId: AgentId | undefined
+      }
+    | undefined
+  /** It ends as timeout unless its first attempt starts in this time. */
+  readonly queueTimeoutMillis?: number | undefined
 }
 
 /** A limit that applies to a task: the task's key, and its group among those that share the key. */
@@ -74,6 +97,14 @@ export interface TaskLimit {
   readonly limitId: LimitId
   readonly key: string
   readonly fair: string
+}
+
+/** A task that answers for another submission. */
+interface AsItStands {
+  readonly status: TaskStatus
+  readonly waitingFor: WaitingFor | undefined
+  readonly createdAt: string
+  readonly routed: { readonly name: string; readonly type: TaskType; readonly agentId: AgentId | undefined } | undefined
 }
 
 /** What became of a new task. */
@@ -101,6 +132,12 @@ export type AcceptOutcome =
         | { readonly name: string; readonly type: TaskType; readonly agentId: AgentId | undefined }
         | undefined
     }
+  /** A live task has its unique key; undefined when that one ended in the same moment. Not an answer to `refuse`. */
+  | ({ readonly _tag: "Held"; readonly id: string | undefined } & AsItStands)
+  /** It joined a task that waits. */
+  | ({ readonly _tag: "Coalesced"; readonly id: string } & AsItStands)
+  /** A task waits under its key that is of another kind, as `field` says. */
+  | { readonly _tag: "Unlike"; readonly id: string; readonly field: string }
   /** Postgres will not store it: a mistake that no check before it found. Its neighbours are not concerned. */
   | { readonly _tag: "Refused"; readonly message: string }
   /** Nothing is wrong with it: the call was all or none, and what is wrong with another row undid it. */
@@ -231,8 +268,8 @@ export class Ledger extends Context.Service<
     readonly streams: StreamLedger
     readonly graphs: GraphLedger
     /**
-     * Accepts tasks in one transaction, so callers hand in what has gathered. Each has its own outcome, in order, unless `atomic`: then the first outcome other than
-     * `Accepted` or `Existing` undoes all: those at fault have their own, the others are `Undone`. Order of dependencies within one call
+     * Accepts tasks in one transaction (those with conditions in another), so callers hand in what has gathered. Each has its own outcome, in order, unless `atomic`: then the first outcome other than
+     * `Accepted`, `Existing`, `Coalesced`, or `Held` that was not to be refused, undoes all: those at fault have their own, the others are `Undone`. Order of dependencies within one call
      * does not matter. The caller dispatches those whose outcome says `queued`.
      */
     readonly accept: (
@@ -245,8 +282,8 @@ export class Ledger extends Context.Service<
       idempotency: { readonly key: string; readonly fingerprint: string }
     ) => Effect.Effect<Extract<AcceptOutcome, { readonly _tag: "Existing" }> | undefined, LedgerUnavailable>
     /**
-     * Claims queued tasks for an instance: `queued` to `running`, attempt + 1, if the slot's epoch is the present one.
-     * Ids that are missing from the answer were not won. `fenced`: the slot's epoch is outdated; the instance must stop.
+     * Claims queued tasks for an instance: `queued` to `running`, attempt + 1, if the slot's epoch is the present one and the
+     * task has had as many attempts as its order says. Ids that are missing from the answer were not won. `fenced`: the slot's epoch is outdated; the instance must stop.
      * Answers however long Postgres is away: a claim of unknown outcome may have won what nobody would run. One slot must
      * not claim a task while an earlier claim for it is under way.
      */

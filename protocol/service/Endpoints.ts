@@ -31,6 +31,7 @@ import { Page } from "../Page.ts"
 import {
   AgentNotFound,
   AgentVersionNotFound,
+  CoalesceMismatch,
   Conflict,
   DeliveryNotFound,
   Forbidden,
@@ -46,6 +47,7 @@ import {
   TooLarge,
   Unauthenticated,
   Unavailable,
+  UniqueKeyHeld,
   WebhookNotFound
 } from "../Problem.ts"
 import { ListAgents, ListSchedules, ListTasks, PageQuery } from "../Query.ts"
@@ -117,6 +119,8 @@ export type ServiceProblem =
   | LimitNotFound
   | Conflict
   | IdempotencyMismatch
+  | UniqueKeyHeld
+  | CoalesceMismatch
 
 type ProblemClass =
   | (typeof commonProblems)[number]
@@ -132,6 +136,8 @@ type ProblemClass =
   | typeof LimitNotFound
   | typeof Conflict
   | typeof IdempotencyMismatch
+  | typeof UniqueKeyHeld
+  | typeof CoalesceMismatch
 
 /** Groups of endpoints: the last but one token of a subject. */
 
@@ -228,7 +234,7 @@ const ifVersion = {
   if_version: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })))
 }
 const ofLimit = { limit: LimitRef }
-const submits = { takesKey: true, problems: [IdempotencyMismatch] } as const
+const submits = { takesKey: true, problems: [IdempotencyMismatch, UniqueKeyHeld, CoalesceMismatch] } as const
 
 export const endpoints = {
   "tasks.submit": endpoint("tasks", "submit", {
@@ -293,7 +299,7 @@ export const endpoints = {
     summary: "Start an ended task anew, as a task of its own that links back by `retry_of`.",
     request: Schema.Struct(ofTask).annotate({ identifier: "RetryTask" }),
     answer: AcceptedTask,
-    problems: [TaskNotFound, Conflict, IdempotencyMismatch]
+    problems: [TaskNotFound, Conflict, IdempotencyMismatch, UniqueKeyHeld]
   }),
   "tasks.signal": endpoint("tasks", "signal", {
     summary: "Send a signal to a task that has not ended. It is kept until the task awaits it.",
@@ -417,7 +423,7 @@ export const endpoints = {
     summary: "Start a dead letter anew, as it is or with another payload, configuration or agent.",
     request: Schema.Struct({ ...ofTask, ...ReplayTask.fields }).annotate({ identifier: "ReplayById" }),
     answer: AcceptedTask,
-    problems: [TaskNotFound, Conflict, IdempotencyMismatch]
+    problems: [TaskNotFound, Conflict, IdempotencyMismatch, UniqueKeyHeld]
   }),
   "dead_letters.replay_many": endpoint("dead_letters", "replay_many", {
     summary: "Start every dead letter that the filter finds anew, in the background.",
@@ -581,7 +587,7 @@ export const endpoints = {
     request: Schema.Struct(ofSchedule).annotate({ identifier: "RunSchedule" }),
     answer: StartedRun,
     takesKey: true,
-    problems: [ScheduleNotFound, IdempotencyMismatch]
+    problems: [ScheduleNotFound, IdempotencyMismatch, UniqueKeyHeld, CoalesceMismatch]
   }),
   "schedules.next": endpoint("schedules", "next", {
     summary: "The next due times of a schedule.",

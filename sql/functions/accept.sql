@@ -156,19 +156,21 @@ begin
       o int, id uuid, namespace text, name text, type text, description text, agent_id uuid, lane task_lane,
       max_attempts int, at_most_once boolean, open int, dependents boolean, payload json, configuration json, labels jsonb,
       metadata json, parent_id uuid, graph_id uuid, graph_key text, retry_of uuid, run_at timestamptz,
-      deadline timestamptz, actor text, trace text, limits json, fails_graph boolean, step json
+      deadline timestamptz, actor text, trace text, limits json, fails_graph boolean, step json, unique_key text,
+      coalesce_key text
     )
     where not n.o = any (v_refused)
   ), inserted as (
     insert into tasks (id, namespace, name, type, description, agent_id, status, waiting_for, lane, max_attempts,
       at_most_once, dependencies_open, has_dependents, payload, configuration, labels, metadata, parent_id, graph_id,
-      graph_key, retry_of, run_at, deadline, actor, trace, queued_at, result_ttl_ms, limited, step, fails_graph)
+      graph_key, retry_of, run_at, deadline, actor, trace, queued_at, result_ttl_ms, limited, step, fails_graph,
+      unique_key, coalesce_key)
     select id, namespace, name, type, description, agent_id,
       case when waits is null then 'queued'::task_status else 'pending' end, waits, lane, max_attempts,
       coalesce(at_most_once, false), coalesce(open, 0), coalesce(dependents, false), payload, configuration, labels,
       metadata, parent_id, graph_id, graph_key, retry_of, run_at, deadline, actor, trace,
       case when waits is null then now() end, (configuration ->> 'result_ttl_ms')::bigint, case when limits is not null then true end,
-      case when step is not null then true end, fails_graph
+      case when step is not null then true end, fails_graph, unique_key, coalesce_key
     from batch
     on conflict (id) do nothing
     returning tasks.id, tasks.namespace, tasks.waiting_for, tasks.actor, tasks.trace, tasks.limited

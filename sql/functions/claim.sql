@@ -1,5 +1,8 @@
 -- Claims queued tasks for instances of one node. `p_slots` are leases {slot, agent_id, index, epoch}, `p_tasks` what each
--- slot wants {slot, id, behind, version} (the agent's definition, unless it is the first). Rows with an id were won; rows without tell a slot that is fenced.
+-- slot wants {slot, id, behind, version, attempts} (version: the agent's definition, unless it is the first; attempts: those
+-- that the order knows of, none when absent). Rows with an id were won; rows without tell a slot that is fenced.
+-- The attempts are a fence: a claim that arrives late, when its repetition has won and ended an attempt, wins nothing, for
+-- nobody would run it.
 create function ledger.task_claim(p_slots json, p_tasks json, p_node text, p_again boolean)
 returns table (slot int, id uuid, attempt int, number int, at timestamptz, payload json)
 language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
@@ -16,11 +19,12 @@ begin
       version = t.version + 1, started_at = now(), progress = null
     from (
       -- One order of locking for all batches.
-      select w.id, w.slot, w.behind, w.version, s.agent_id, s.index, s.epoch
-      from json_to_recordset(p_tasks) as w (id uuid, slot int, behind boolean, version int) join slots s on s.slot = w.slot
+      select w.id, w.slot, w.behind, w.version, coalesce(w.attempts, 0) as attempts, s.agent_id, s.index, s.epoch
+      from json_to_recordset(p_tasks) as w (id uuid, slot int, behind boolean, version int, attempts int) join slots s on s.slot = w.slot
       order by w.id
     ) u
-    where t.id = any (array[u.id]) and t.status::text = 'queued' and t.agent_id = u.agent_id and t.attempt < t.max_attempts
+    where t.id = any (array[u.id]) and t.status::text = 'queued' and t.agent_id = u.agent_id and t.attempt = u.attempts
+      and t.attempt < t.max_attempts
     returning u.slot, t.id, t.attempt, t.version, t.namespace, t.trace, case when u.behind then t.payload end as payload,
       u.version as agent_version
   ), recorded as (

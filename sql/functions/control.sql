@@ -26,7 +26,12 @@ begin
       queued_at = case when b.released then now() else t.queued_at end,
       version = t.version + 1
     from before b where t.id = any (array[b.id])
-    returning t.id, t.namespace, t.version, t.status, t.agent_id, t.trace, t.attempt, t.lane, b.lane_was, b.agent_was, b.released
+    returning t.id, t.namespace, t.version, t.status, t.agent_id, t.trace, t.attempt, t.lane, t.limited, t.held_limits is null as waits,
+      b.lane_was, b.agent_was, b.released
+  ), requeued as (
+    -- Who waits for capacity does so in its new lane.
+    update task_limits l set lane = c.lane from changed c
+    where c.limited and c.waits and c.lane <> c.lane_was and l.task_id = any (array[c.id])
   ), facts as (
     select *, case when released then 'TaskQueued' else 'TaskMoved' end as event,
       json_strip_nulls(json_build_object(
@@ -62,6 +67,10 @@ language sql stable set enable_seqscan = off set plan_cache_mode = force_generic
       select from idempotency_keys k
       where k.created_at = t.created_at and (k.resource_id = t.id or k.resource_id = t.graph_id) offset 0
     ))
+    and not (p_keep_keyed and (t.unique_key is not null or t.coalesce_key is not null) and exists (
+      select from joined_submissions j join idempotency_keys k on k.namespace = j.namespace and k.key = j.idempotency_key
+      where j.task_id = t.id and k.resource_id = t.id offset 0
+    ))
 $$;
 
 -- Deletes those of these tasks that may be: with events, dependencies, acknowledgement and idempotency key, and the graph
@@ -82,6 +91,7 @@ begin
     ) k
     where t.id = any (v_ids)
   ));
+  perform ledger.joined_submissions_forget(v_ids);
   delete from task_dependencies where child_id = any (v_ids);
   delete from task_dependencies where parent_id = any (v_ids);
   delete from acknowledgements where task_id = any (v_ids);

@@ -54,15 +54,15 @@ language sql stable as $$
   ) o order by 2 limit p_count
 $$;
 
--- Gives back what ended tasks held, and forgets their limits: what the trigger on tasks does, for many at once.
+-- Gives back what ended tasks held: what the trigger on tasks does, for many at once.
 create function ledger.limits_leave(p_tasks uuid[]) returns void
-language sql as $$
-  with gone as (
-    delete from task_limits e using unnest(p_tasks) as t (id) where e.task_id = any (array[t.id])
-    returning e.namespace, e.limit_id, e.key, e.held, e.waits
-  )
+language sql set enable_seqscan = off as $$
   insert into limit_marks (namespace, limit_id, key, freed)
-  select namespace, limit_id, key, count(*) filter (where held) from gone where held or waits group by namespace, limit_id, key
+  select t.namespace, h.l, h.k, count(*)
+  from unnest(p_tasks) as u (id)
+    join tasks t on t.id = any (array[u.id])
+    cross join lateral json_to_recordset(t.held_limits) as h (l uuid, k text)
+  group by t.namespace, h.l, h.k
 $$;
 
 -- Looks at what was marked in a namespace: gives back what ended, and queues tasks that wait, as many as there is room for, at
@@ -79,6 +79,7 @@ declare
   v_keys text[];
   v_tasks uuid[];
   v_admitted uuid[];
+  v_held json[];
   v_moved uuid[];
   v_changed ledger.task_change[];
   v_changes ledger.task_change[] := '{}';
@@ -160,9 +161,11 @@ begin
         (array_agg(r.limit_id order by r.limit_id) filter (where r.room <= 0))[1] as full_limit
       from ranked r group by r.id
     ), held as (
-      update task_limits e set held = true, waits = false from verdicts v
-      where v.fits and e.task_id = any (array[v.id])
-      returning e.limit_id, e.key, e.task_id
+      delete from task_limits e using verdicts v where v.fits and e.task_id = any (array[v.id])
+      returning e.limit_id, e.key, e.fair, e.task_id
+    ), holding as (
+      select h.task_id, json_agg(json_build_object('l', h.limit_id, 'k', h.key, 'f', h.fair) order by h.limit_id) as limits
+      from held h group by h.task_id
     ), taken as (
       insert into limit_keys as k (limit_id, key, namespace, taken, tokens, tokens_at)
       select h.limit_id, h.key, p_namespace, count(*), min(r.tokens) - count(*), v_now
@@ -175,21 +178,22 @@ begin
       where not v.fits and v.full_limit is not null and e.task_id = any (array[v.id]) and e.waits <> (e.limit_id = v.full_limit)
       returning e.task_id, e.limit_id, e.key, e.waits
     )
-    select (select count(*) from locked), (select array_agg(v.id) from verdicts v where v.fits),
+    select (select count(*) from locked), (select array_agg(h.task_id order by h.task_id) from holding h),
+      (select array_agg(h.limits order by h.task_id) from holding h),
       (select array_agg(m.task_id) from moved m),
       v_limits || coalesce((select array_agg(r.limit_id) from rooms r where not exists (
         select from unnest(v_limits, v_keys) o (l, k) where o.l = r.limit_id and o.k = r.key)), '{}'),
       v_keys || coalesce((select array_agg(r.key) from rooms r where not exists (
         select from unnest(v_limits, v_keys) o (l, k) where o.l = r.limit_id and o.k = r.key)), '{}')
-    into v_locked, v_admitted, v_moved, v_limits, v_keys;
+    into v_locked, v_admitted, v_held, v_moved, v_limits, v_keys;
     -- Somebody else is at work on the others: perhaps only for a moment.
     v_unfinished := v_locked < cardinality(v_tasks);
     exit when v_admitted is null and v_moved is null;
     v_unfinished := true;
 
     with changed as (
-      update tasks t set status = 'queued', waiting_for = null, queued_at = now(), version = t.version + 1
-      from unnest(v_admitted) as a (id) where t.id = any (array[a.id])
+      update tasks t set status = 'queued', waiting_for = null, queued_at = now(), held_limits = a.held, version = t.version + 1
+      from unnest(v_admitted, v_held) as a (id, held) where t.id = any (array[a.id])
       returning t.id, t.namespace, t.version, t.status, t.agent_id, t.trace, t.attempt
     ), recorded as (
       insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace)
@@ -321,12 +325,12 @@ begin
   ), inserted as (
     insert into tasks (id, namespace, name, type, description, agent_id, status, waiting_for, lane, max_attempts,
       at_most_once, payload, configuration, labels, metadata, retry_of, run_at, deadline, actor, trace, queued_at, limited,
-      result_ttl_ms)
+      held_limits, result_ttl_ms)
     select id, namespace, name, type, description, agent_id,
       case when waits is null then 'queued'::task_status else 'pending' end, waits, lane, max_attempts,
       coalesce(at_most_once, false), payload, configuration, labels, metadata, retry_of, run_at, deadline, actor, trace,
       case when waits is null then now() end, case when limits is not null then true end,
-      (configuration ->> 'result_ttl_ms')::bigint
+      case when waits is null then limits end, (configuration ->> 'result_ttl_ms')::bigint
     from batch
     returning tasks.id, tasks.namespace, tasks.status, tasks.waiting_for, tasks.actor, tasks.trace
   ), recorded as (
@@ -335,12 +339,11 @@ begin
       case when i.waiting_for is not null then json_build_object('waiting_for', i.waiting_for) end
     from inserted i
   ), entered as (
-    insert into task_limits (task_id, limit_id, key, namespace, fair, lane, held, waits)
-    select b.id, e.l, e.k, b.namespace, e.f, b.lane, b.waits is null,
-      b.waits is not distinct from 'capacity' and e.place = 1
+    insert into task_limits (task_id, limit_id, key, namespace, fair, lane, waits)
+    select b.id, e.l, e.k, b.namespace, e.f, b.lane, b.waits = 'capacity' and e.place = 1
     from batch b
       cross join lateral rows from (json_to_recordset(b.limits) as (l uuid, k text, f text)) with ordinality as e (l, k, f, place)
-    where b.limits is not null
+    where b.limits is not null and b.waits is not null
     returning namespace, limit_id, key, waits
   ), marked as (
     insert into limit_marks (namespace, limit_id, key, freed) select distinct namespace, limit_id, key, 0 from entered where waits
@@ -422,8 +425,9 @@ end $$;
 create function ledger.limits_verify() returns table (limit_id uuid, key text, taken int, expected int)
 language sql stable as $$
   with holders as (
-    select e.limit_id, e.key, count(*) as held from task_limits e join tasks t on t.id = e.task_id
-    where e.held and t.status in ('queued', 'running', 'paused') group by 1, 2
+    select h.l as limit_id, h.k as key, count(*) as held
+    from tasks t cross join lateral json_to_recordset(t.held_limits) as h (l uuid, k text)
+    where t.limited and t.status in ('queued', 'running', 'paused') group by 1, 2
   ), freed as (select m.limit_id, m.key, sum(m.freed) as freed from limit_marks m group by 1, 2)
   select coalesce(k.limit_id, h.limit_id), coalesce(k.key, h.key), coalesce(k.taken, 0), (coalesce(h.held, 0) + coalesce(f.freed, 0))::int
   from limit_keys k

@@ -4,11 +4,19 @@
  */
 import { Effect, Result, Schema } from "effect"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
-import { IdempotencyMismatch, InvalidInput, invalidField, TooLarge } from "../../protocol/Problem.ts"
+import {
+  CoalesceMismatch,
+  IdempotencyMismatch,
+  InvalidInput,
+  invalidField,
+  TooLarge,
+  UniqueKeyHeld
+} from "../../protocol/Problem.ts"
 import type { BatchItem } from "../../protocol/Query.ts"
 import { type AcceptedTask, SubmitTask } from "../../protocol/Task.ts"
 
-export type ItemProblem = InvalidInput | TooLarge | IdempotencyMismatch
+const problems = [InvalidInput, TooLarge, IdempotencyMismatch, UniqueKeyHeld, CoalesceMismatch] as const
+export type ItemProblem = InstanceType<(typeof problems)[number]>
 
 /** Items decoded between two looks at what else the node has to do. */
 const decodedAtOnce = 250
@@ -58,4 +66,4 @@ export const outcomesOf = (
 
 const decode = inputDecoder(SubmitTask)
 
-const encode = Schema.encodeSync(Schema.Union([InvalidInput, TooLarge, IdempotencyMismatch]))
+const encode = Schema.encodeSync(Schema.Union(problems))

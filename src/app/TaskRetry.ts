@@ -3,7 +3,7 @@
  *
  * The new task is the old one once more: same work, same input, same limits. Not repeated are `run_at` and a `deadline`
  * that has passed, its place in a graph, and its dependencies: their time is over, and who retries a task whose parent
- * failed wants it run. Two kinds of dependencies do come along: those whose parent has not ended yet, and those whose
+ * failed wants it run. Its unique key is taken again, or the retry is refused. What it gathered stays its payload. Two kinds of dependencies do come along: those whose parent has not ended yet, and those whose
  * result the payload refers to.
  */
 import type { AgentRecord } from "../../actors/ports/AgentStore.ts"
@@ -35,6 +35,7 @@ export const retryCommand = (
     metadata: task.metadata,
     ...(task.description !== undefined && { description: task.description }),
     ...(agent !== undefined && { agent }),
+    ...(task.unique_key !== undefined && { unique: { key: task.unique_key } }),
     ...(task.payload !== undefined && { payload: task.payload }),
     ...(task.parent_id !== null && { parent_id: task.parent_id }),
     ...(task.deadline !== null && (utcMoment(task.deadline) ?? "") > now.at && { deadline: task.deadline }),

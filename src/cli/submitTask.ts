@@ -6,6 +6,7 @@ import { Argument, Command, Flag } from "effect/cli"
 import { HttpClientError } from "effect/http"
 import * as Limits from "../../protocol/Limits.ts"
 import { type AcceptedTask, priorities, SubmitTask } from "../../protocol/Task.ts"
+import { Keep, OnConflict } from "../../protocol/TaskKeys.ts"
 import { awaitAndShow } from "./Await.ts"
 import { Client } from "./Client.ts"
 import { decodeCommand, millisFlag, readJson, readObject } from "./input.ts"
@@ -36,6 +37,29 @@ const flags = {
   retry: text("retry", "Retry policy: JSON or @file; --attempts goes before what it says"),
   runAt: text("run-at", "Earliest start, RFC 3339"),
   deadline: text("deadline", "When it ends whatever it is doing, RFC 3339"),
+  queueTimeout: millisFlag("queue-timeout", Limits.queueTimeoutMillisMax).pipe(
+    Flag.withDescription("Longest wait for its start once it is ready; then it ends as timeout"),
+    Flag.optional
+  ),
+  unique: text("unique", "Key that no other task may have while this one has not ended"),
+  onConflict: Flag.Literals("on-conflict", OnConflict.literals).pipe(
+    Flag.withDescription("When a task has the key of --unique: refuse (if not given), or answer with the existing one"),
+    Flag.optional
+  ),
+  coalesce: text("coalesce", "Key under which submissions join one waiting task; needs --quiet, --max-wait or both"),
+  keep: Flag.Literals("keep", Keep.literals).pipe(
+    Flag.withDescription("Of payloads that join: the latest (if not given), or all as a list"),
+    Flag.optional
+  ),
+  quiet: millisFlag("quiet").pipe(Flag.withDescription("Start when nothing has joined for so long"), Flag.optional),
+  maxWait: millisFlag("max-wait").pipe(
+    Flag.withDescription("Start so long after the first submission at the latest"),
+    Flag.optional
+  ),
+  maxItems: Flag.Int("max-items").pipe(
+    Flag.withDescription("With --keep all: start when so many have joined"),
+    Flag.optional
+  ),
   after: Flag.String("after").pipe(
     Flag.withDescription("Id of a task that must complete first; may be repeated"),
     Flag.between(0, Limits.dependenciesMax)
@@ -72,12 +96,15 @@ const commandFrom = Effect.fnUntraced(function* (given: Flags) {
     labels: given.label,
     idempotency_key: given.idempotencyKey,
     payload: Option.fromUndefinedOr(payload),
+    unique: uniqueFrom(given),
+    coalesce: coalesceFrom(given),
     dependencies: given.after.length === 0 ? Option.none() : Option.some(given.after.map((task_id) => ({ task_id })))
   })
   const configuration = {
     ...base.configuration,
     ...Record.getSomes<string, unknown>({
       timeout_ms: given.timeout,
+      queue_timeout_ms: given.queueTimeout,
       retry: retryFrom(retry ?? base.configuration?.retry, given.attempts)
     })
   }
@@ -93,6 +120,22 @@ const commandFrom = Effect.fnUntraced(function* (given: Flags) {
     "The task"
   )
 })
+
+const uniqueFrom = ({ onConflict, unique }: Flags): Option.Option<unknown> =>
+  Option.isNone(unique) && Option.isNone(onConflict)
+    ? Option.none()
+    : Option.some(Record.getSomes<string, unknown>({ key: unique, on_conflict: onConflict }))
+
+const coalesceFrom = ({ coalesce: key, keep, maxItems, maxWait, quiet }: Flags): Option.Option<unknown> => {
+  const said = Record.getSomes<string, unknown>({
+    key,
+    keep,
+    quiet_ms: quiet,
+    max_wait_ms: maxWait,
+    max_items: maxItems
+  })
+  return Record.isEmptyRecord(said) ? Option.none() : Option.some({ keep: "latest", ...said })
+}
 
 /** A policy with the number of attempts that a flag says; what is no object is left to the schema to refuse. */
 const retryFrom = (policy: unknown, attempts: Option.Option<number>): Option.Option<unknown> =>
@@ -148,7 +191,8 @@ export const acceptedLine = (task: AcceptedTask) =>
   [
     task.id,
     task.status + (task.waiting_for === null ? "" : ` (waits for ${task.waiting_for})`),
-    task.duplicate ? "submitted before with this idempotency key" : ""
+    task.duplicate ? "there already: nothing was added" : "",
+    task.coalesced === true ? "joined this task, which waits" : ""
   ]
     .join("  ")
     .trimEnd()

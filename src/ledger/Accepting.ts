@@ -1,10 +1,12 @@
 /**
- * How tasks are accepted: one call of `task_accept` for what the scheduler gathered, and what it answers for each task.
+ * How tasks are accepted: one call of `task_accept` for what the scheduler gathered, and what it answers for each task. Those
+ * with conditions go by a call of their own, so that others need not know of them.
  */
 import { Duration, Effect, Metric, Semaphore } from "effect"
 import type { AcceptOutcome, Ledger, LedgerUnavailable, NewGraph, NewTask } from "../../actors/ports/Ledger.ts"
 import type { Event } from "../../protocol/Event.ts"
 import type { AgentId, TaskType } from "../../protocol/Ids.ts"
+import * as Limits from "../../protocol/Limits.ts"
 import * as Metrics from "../../protocol/Metrics.ts"
 import type { TaskStatus, WaitingFor } from "../../protocol/Task.ts"
 import type { Admitting } from "./Admitting.ts"
@@ -15,8 +17,16 @@ import * as TaskRows from "./TaskRows.ts"
 
 interface AcceptRow {
   readonly ordinal: number
-  readonly outcome: "accepted" | "existing" | "unknown_parent" | "unknown_dependency"
-  readonly id: string
+  readonly outcome:
+    | "accepted"
+    | "existing"
+    | "unknown_parent"
+    | "unknown_dependency"
+    | "held"
+    | "coalesced"
+    | "unlike"
+    | "changed"
+  readonly id: string | null
   readonly status: TaskStatus | null
   readonly waiting_for: WaitingFor | null
   readonly at: Date
@@ -24,6 +34,9 @@ interface AcceptRow {
   readonly name: string | null
   readonly type: TaskType | null
   readonly agent_id: AgentId | null
+  /** Of `task_accept_conditional`: what differs, and the event of a task that was joined. */
+  readonly field?: string | null
+  readonly change?: (TaskRows.ChangeRow & { readonly actor: string }) | null
 }
 
 /** A row of `task_accept_simple`. */
@@ -47,6 +60,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
     tasks: ReadonlyArray<NewTask>,
     options: {
       readonly simple: "plain" | "limited" | false
+      readonly conditional: boolean
       readonly atomic: boolean
       readonly graph: NewGraph | undefined
     }
@@ -70,22 +84,25 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
               references: options.graph.references
             })
       yield* Metric.update(Metrics.ledgerBatchSize({ operation: "accept" }), tasks.length)
-      const whole = sql.unsafe<AcceptRow>(
-        `select * from ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean)`,
-        [rows, edges, graph, options.atomic]
-      )
-      // It may only read, and so wait for no standby: a word in the log of writes makes its commit wait for all before it.
-      const repeated = sql.unsafe<AcceptRow>(
-        `select a.* from (select pg_logical_emit_message(true, 'datamcp', 'again')) heard,
-           ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean) a`,
-        [rows, edges, graph, options.atomic]
-      )
+      const whole = (again: boolean) => {
+        // A repetition may only read, and so wait for no standby: a word in the log of writes makes its commit wait for all before it.
+        const heard = again ? `(select pg_logical_emit_message(true, 'datamcp', 'again')) heard, ` : ""
+        return options.conditional
+          ? sql.unsafe<AcceptRow>(
+              `select a.* from ${heard}${ledger}.task_accept_conditional($1::json, $2::json, $3::json, $4::boolean, $5::int) a`,
+              [rows, edges, graph, options.atomic, Limits.payloadBytesMax]
+            )
+          : sql.unsafe<AcceptRow>(
+              `select a.* from ${heard}${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean) a`,
+              [rows, edges, graph, options.atomic]
+            )
+      }
       const accepting = options.simple === "limited" ? "task_accept_limited" : "task_accept_simple"
       const simple = sql.unsafe<StoredRow>(`select * from ${ledger}.${accepting}($1::json)`, [rows])
       const answers = yield* commit<AcceptRow | StoredRow>(
         "accept",
         // What an unknown commit may have stored, only the whole statement answers for.
-        (again) => (again ? repeated : options.simple === false ? whole : simple),
+        (again) => (options.simple === false || again ? whole(again) : simple),
         // A large graph takes Postgres its time: a second for 10,000 tasks, two for 64 MiB.
         Duration.sum(limits.patience, Duration.millis(tasks.length + (rows.length + edges.length) / 8_192))
       )
@@ -119,6 +136,16 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
           trace: task.trace ?? null,
           data: row.waiting_for === null ? null : { waiting_for: row.waiting_for }
         })
+      } else if (row.outcome === "changed") {
+        const { change } = row
+        if (change !== undefined && change !== null && TaskRows.isFact(change))
+          events.push(TaskRows.changeEvent(change, change.actor))
+      } else if (row.outcome === "held") {
+        outcomes[row.ordinal] = { _tag: "Held", id: row.id ?? undefined, ...standing(row) }
+      } else if (row.outcome === "coalesced") {
+        outcomes[row.ordinal] = { _tag: "Coalesced", id: row.id ?? "", ...standing(row) }
+      } else if (row.outcome === "unlike") {
+        outcomes[row.ordinal] = { _tag: "Unlike", id: row.id ?? "", field: row.field ?? "" }
       } else if (row.outcome === "existing") {
         const existing = existingOf(row)
         if (row.ordinal < 0) graphAnswer = existing
@@ -127,7 +154,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
         outcomes[row.ordinal] = {
           _tag: "UnknownTask",
           field: row.outcome === "unknown_parent" ? "parent_id" : "dependencies",
-          id: row.id
+          id: row.id ?? ""
         }
       }
     }
@@ -141,14 +168,39 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
     task.dependencies.length === 0 &&
     task.parentId === undefined &&
     task.graphId === undefined &&
-    task.idempotency === undefined
+    task.idempotency === undefined &&
+    task.conditions === undefined
 
   const simplicity = (tasks: ReadonlyArray<NewTask>) =>
     tasks.every(isSimple) && (tasks.some(({ limits }) => limits !== undefined) ? "limited" : "plain")
 
   /** One transaction; when it is refused for a mistake in one task, halves, until only that one is refused. */
-  const acceptEach = (tasks: ReadonlyArray<NewTask>): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> =>
-    acceptRows(tasks, { simple: simplicity(tasks), atomic: false, graph: undefined }).pipe(
+  const acceptEach = (
+    tasks: ReadonlyArray<NewTask>
+  ): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> => {
+    const conditional = isConditional(tasks)
+    return conditional && !tasks.every(hasConditions)
+      ? acceptParted(tasks)
+      : acceptAlike(tasks, { simple: simplicity(tasks), conditional, atomic: false, graph: undefined })
+  }
+
+  /** Those with conditions after the others: each kind in its own transaction, outcomes in the order of the tasks. */
+  const acceptParted = Effect.fnUntraced(function* (tasks: ReadonlyArray<NewTask>) {
+    const plain = tasks.filter((task) => !hasConditions(task))
+    const conditional = tasks.filter(hasConditions)
+    const first = (yield* acceptEach(plain)).values()
+    const second = (yield* acceptEach(conditional)).values()
+    return tasks.map((task): AcceptOutcome => {
+      const next = (hasConditions(task) ? second : first).next()
+      return next.done === true ? { _tag: "Undone" } : next.value
+    })
+  })
+
+  const acceptAlike = (
+    tasks: ReadonlyArray<NewTask>,
+    options: Parameters<typeof acceptRows>[1]
+  ): Effect.Effect<ReadonlyArray<AcceptOutcome>, LedgerUnavailable> =>
+    acceptRows(tasks, options).pipe(
       Effect.catchTag("StatementRefused", (refused) => {
         if (tasks.length === 1) return refusedAll(tasks, refused)
         const middle = tasks.length >> 1
@@ -169,7 +221,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
   const atomically = yield* Semaphore.make(1)
   const acceptAll = (tasks: ReadonlyArray<NewTask>, graph: NewGraph | undefined) =>
     atomically
-      .withPermit(acceptRows(tasks, { simple: false, atomic: true, graph }))
+      .withPermit(acceptRows(tasks, { simple: false, conditional: isConditional(tasks), atomic: true, graph }))
       .pipe(Effect.catchTag("StatementRefused", (refused) => refusedAll(tasks, refused)))
 
   const accept: Ledger["Service"]["accept"] = (tasks, options) =>
@@ -193,10 +245,18 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
 
 type Existing = Extract<AcceptOutcome, { readonly _tag: "Existing" }>
 
+const hasConditions = ({ conditions }: NewTask): boolean => conditions !== undefined
+const isConditional = (tasks: ReadonlyArray<NewTask>): boolean => tasks.some(hasConditions)
+
 const existingOf = (row: Omit<AcceptRow, "ordinal" | "outcome">): Existing => ({
   _tag: "Existing",
-  id: row.id,
+  id: row.id ?? "",
   same: row.same === true,
+  ...standing(row)
+})
+
+/** A task as it was found. */
+const standing = (row: Omit<AcceptRow, "ordinal" | "outcome">) => ({
   status: row.status ?? "pending",
   waitingFor: row.waiting_for ?? undefined,
   createdAt: row.at.toISOString(),

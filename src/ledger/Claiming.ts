@@ -43,6 +43,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
           id: order.id,
           slot: index,
           behind: order.payload_behind === true,
+          attempts: order.attempts,
           version: agentVersionOf?.(order)
         }))
       )

@@ -202,6 +202,57 @@ export const invariants: ReadonlyArray<Invariant> = [
       where s.position is distinct from a.position`
   },
   {
+    id: "unique-holders",
+    guarantee: "Conditions",
+    promise: "A task that has not ended has the unique key that it was accepted with.",
+    over: "tasks",
+    query: `
+      select t.id::text as subject, format('%s, but its key "%s" belongs to %s', t.status, t.unique_key, coalesce(k.task_id::text, 'nobody')) as found
+      from ${these} left join unique_keys k on k.namespace = t.namespace and k.key = t.unique_key
+      where t.unique_key is not null and t.status::text not in ${ended} and k.task_id is distinct from t.id`
+  },
+  {
+    id: "unique-keys",
+    guarantee: "Conditions",
+    promise: "Each unique key belongs to a task of its namespace that has not ended.",
+    over: "database",
+    query: `
+      select u.namespace || ' ' || u.key as subject, format('belongs to %s, which is %s and has the key %s', u.task_id, coalesce(t.status::text, 'gone'),
+        coalesce(t.unique_key, 'none')) as found
+      from unique_keys u left join tasks t on t.id = u.task_id and t.namespace = u.namespace
+      where (t.id is null or t.status in ${ended} or t.unique_key is distinct from u.key) and ($1::text is null or u.namespace = $1::text)`
+  },
+  {
+    id: "coalescing",
+    guarantee: "Conditions",
+    promise: "Submissions join only a task that waits for its time, and of one that keeps all of them none is missing.",
+    over: "database",
+    query: `
+      select c.namespace || ' ' || c.key as subject, format('%s is %s, waits for %s; %s submissions, %s payloads, from %s to %s', c.task_id, coalesce(t.status::text, 'gone'),
+        coalesce(t.waiting_for::text, 'nothing'), c.submissions, i.count, i.least, i.most) as found
+      from coalescing c left join tasks t on t.id = c.task_id and t.namespace = c.namespace cross join lateral (
+        select ${counted("x.number")} from coalesced_items x where x.task_id = c.task_id
+      ) i
+      where (t.waiting_for is distinct from 'time' or t.coalesce_key is distinct from c.key
+          or case c.keep when 'all' then ${notUpTo("c.submissions", "i")} else i.count > 0 end)
+        and ($1::text is null or c.namespace = $1::text)
+      union all
+      select i.task_id::text, format('%s, and payloads wait to become its own', coalesce(t.status::text, 'gone'))
+      from (select distinct x.task_id from coalesced_items x) i left join tasks t on t.id = i.task_id
+      where t.waiting_for is distinct from 'time' and ($1::text is null or t.namespace = $1::text)`
+  },
+  {
+    id: "start-deadlines",
+    guarantee: "Conditions",
+    promise: "While a node runs, a task that was not started in time ends within a minute.",
+    over: "database",
+    query: `
+      select s.task_id::text as subject, format('%s, should have been looked at %s; is a node running?', t.status, s.at) as found
+      from start_deadlines s join tasks t on t.id = s.task_id
+      where s.at < now() - interval '1 minute' and t.started_at is null and t.status::text not in ${ended}
+        and ($1::text is null or t.namespace = $1::text)`
+  },
+  {
     id: "agent-events",
     guarantee: "G12",
     promise: "An agent's events are numbered from 1 to its version without a gap.",
@@ -233,8 +284,9 @@ export const invariants: ReadonlyArray<Invariant> = [
     over: "database",
     query: `
       with held as (
-        select e.limit_id, e.key, min(e.namespace) as namespace, count(*) as count from task_limits e join tasks t on t.id = e.task_id
-        where e.held and t.status in ('queued', 'running', 'paused') group by e.limit_id, e.key
+        select h.l as limit_id, h.k as key, min(t.namespace) as namespace, count(*) as count
+        from tasks t cross join lateral json_to_recordset(t.held_limits) as h (l uuid, k text)
+        where t.limited and t.status in ('queued', 'running', 'paused') group by h.l, h.k
       ), freed as (select m.limit_id, m.key, sum(m.freed) as count from limit_marks m group by m.limit_id, m.key)
       select coalesce(k.limit_id, h.limit_id) || ' ' || coalesce(k.key, h.key) as subject,
         format('%s are taken; %s tasks hold it and %s are about to give it back', coalesce(k.taken, 0), coalesce(h.count, 0), coalesce(f.count, 0)) as found
@@ -246,14 +298,18 @@ export const invariants: ReadonlyArray<Invariant> = [
   {
     id: "limits-held",
     guarantee: "Limits",
-    promise: "No task holds a limit after its end, and none is queued or runs that does not hold all of its limits.",
+    promise:
+      "A task with limits holds all of them while it is queued or runs, and waits for none of them then or after its end.",
     over: "database",
     query: `
       select coalesce(t.id, e.task_id) || ' ' || e.limit_id as subject,
-        format('%s, and %s the key %s', coalesce(t.status::text, 'gone'), case when e.held then 'holds' else 'does not hold' end, e.key) as found
+        format('%s, and stands at the key %s', coalesce(t.status::text, 'gone'), e.key) as found
       from task_limits e left join tasks t on t.id = e.task_id
-      where (t.id is null or t.status in ${ended} or (not e.held and t.status in ('queued', 'running')))
-        and ($1::text is null or e.namespace = $1::text)`
+      where (t.id is null or t.status in ${ended} or t.status in ('queued', 'running'))
+        and ($1::text is null or e.namespace = $1::text)
+      union all
+      select t.id::text, format('%s, and holds no limit', t.status) from tasks t
+      where t.limited and t.held_limits is null and t.status in ('queued', 'running') and ($1::text is null or t.namespace = $1::text)`
   },
   {
     id: "webhook-journal",

@@ -93,7 +93,11 @@ const make = (node: NodeName) =>
         limit,
         actor
       ])
-      const expired = changed.filter((change) => change.status === "timeout")
+      const notStarted = yield* changes("expire", `select * from ${ledger}.tasks_start_expire($1::int, $2::text)`, [
+        limit,
+        actor
+      ])
+      const expired = [...changed, ...notStarted].filter((change) => change.status === "timeout")
       return {
         ended: expired.length,
         running: expired.flatMap((change) =>
@@ -142,8 +146,14 @@ const make = (node: NodeName) =>
       const idle = yield* rowsOf<{ readonly count: number }>("tidy", `select ${ledger}.limits_tidy($1::int) as count`, [
         limit
       ])
+      const joined = yield* rowsOf<{ readonly count: number }>(
+        "tidy",
+        `select ${ledger}.joined_submissions_tidy($1::int) as count`,
+        [limit]
+      )
       const deletions = yield* controlling.foldDeletions(limit)
-      return (folded[0]?.count ?? 0) + (forgotten[0]?.count ?? 0) + (idle[0]?.count ?? 0) + deletions
+      const gone = [folded, forgotten, idle, joined].reduce((sum, [row]) => sum + (row?.count ?? 0), 0)
+      return gone + deletions
     })
     return Ledger.of({
       ready,

@@ -3,7 +3,7 @@
  * as events. Rows come from our own SQL, so they are typed here once and trusted; no schema runs per row.
  */
 import type { Schema } from "effect"
-import type { NewTask, RunningTask, Settlement, Slot } from "../../actors/ports/Ledger.ts"
+import type { Conditions, NewTask, RunningTask, Settlement, Slot } from "../../actors/ports/Ledger.ts"
 import { freightBytesMax, type TaskOrder } from "../../protocol/Dispatch.ts"
 import type { Event, EventType } from "../../protocol/Event.ts"
 import type { AgentId, GraphId, Namespace, TaskId, TaskType } from "../../protocol/Ids.ts"
@@ -38,13 +38,35 @@ export const acceptRow = (task: NewTask, ordinal: number, hasDependents: boolean
     limits: task.limits?.map(({ fair, key, limitId }) => ({ l: limitId, k: key, f: fair }))
   })
   const parts = [row.slice(0, -1)]
-  if (task.payload !== undefined) parts.push(`"payload":${task.payload}`)
+  if (task.conditions !== undefined) parts.push(conditionFields(task.conditions))
+  // An item of a list stands for itself until the list is whole.
+  const payloadName = task.conditions?.coalesce?.keep === "all" ? "item" : "payload"
+  if (task.payload !== undefined) parts.push(`"${payloadName}":${task.payload}`)
   if (task.configuration !== undefined) parts.push(`"configuration":${task.configuration}`)
   if (task.labels !== undefined) parts.push(`"labels":${task.labels}`)
   if (task.step !== undefined) parts.push(`"step":${task.step}`)
   if (task.metadata !== undefined) parts.push(`"metadata":${task.metadata}`)
   return `${parts.join(",")}}`
 }
+
+/** Fields of a row of `task_accept_conditional` beyond those of every task. */
+const conditionFields = ({ coalesce, queueTimeoutMillis, unique }: Conditions): string =>
+  JSON.stringify({
+    unique_key: unique?.key,
+    refuse: unique?.onConflict === "refuse" || undefined,
+    coalesce_key: coalesce?.key,
+    joins:
+      coalesce === undefined
+        ? undefined
+        : {
+            agent: coalesce.agentId,
+            keep: coalesce.keep,
+            quiet: coalesce.quietMillis,
+            max_wait: coalesce.waitMillisMax,
+            items_max: coalesce.itemsMax
+          },
+    queue_timeout: queueTimeoutMillis
+  }).slice(1, -1)
 
 /** JSON of the edges of `task_accept`. */
 export const dependencyRows = (tasks: ReadonlyArray<NewTask>): string =>

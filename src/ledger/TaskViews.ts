@@ -23,7 +23,7 @@ export const utc = (column: string, name: string) =>
   `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${name}`
 
 /** `t` is the task. */
-const summaryColumns = `t.id, t.namespace, t.name, t.type, t.description, t.agent_id, t.status, t.waiting_for,
+const summaryColumns = `t.id, t.namespace, t.name, t.type, t.description, t.agent_id, t.status, t.waiting_for, t.unique_key, t.coalesce_key,
   t.lane as priority, t.configuration, t.progress, t.parent_id, t.graph_id, t.graph_key, t.retry_of,
   ${utc("t.run_at", "run_at")}, ${utc("t.deadline", "deadline")}, t.labels, t.metadata, t.attempt, t.max_attempts,
   ${utc("t.created_at", "created_at")}, ${utc("t.started_at", "started_at")},
@@ -32,8 +32,15 @@ const summaryColumns = `t.id, t.namespace, t.name, t.type, t.description, t.agen
 /** A task as a list shows it. */
 export const listColumns = `${summaryColumns}, null as result, false as has_payload, null as payload, null as dependencies, null as waiting_on`
 
+/** The payload; of a task that gathers payloads, those that have joined so far. */
+const payload = `case when t.coalesce_key is not null and t.payload is null then (
+    select '[' || string_agg(i.payload::text, ',' order by i.number) || ']' from coalesced_items i where i.task_id = t.id
+  )::json else t.payload end`
+
 /** A whole task. A payload of JSON `null` is not the absence of one. */
-export const taskColumns = `${summaryColumns}, t.result, t.payload is not null as has_payload, t.payload, (
+export const taskColumns = `${summaryColumns}, t.result,
+  t.payload is not null or (t.coalesce_key is not null and exists (select from coalesced_items i where i.task_id = t.id)) as has_payload,
+  ${payload} as payload, (
     select json_agg(json_build_object('task_id', d.parent_id, 'on', case when d.on_ended then 'ended' else 'completed' end,
       'required', d.required) order by d.parent_id)
     from task_dependencies d where d.child_id = t.id and d.element is null
@@ -58,10 +65,21 @@ export const archiveColumns = `${summaryColumns}, t.result, t.payload, (
     from task_dependencies d where d.child_id = t.id
   ) as dependencies`
 
-type Absent = "waiting_on" | "description" | "payload" | "configuration" | "dependencies" | "labels" | "metadata"
+type Absent =
+  | "unique_key"
+  | "coalesce_key"
+  | "waiting_on"
+  | "description"
+  | "payload"
+  | "configuration"
+  | "dependencies"
+  | "labels"
+  | "metadata"
 
 export interface TaskRow extends Omit<Task, Absent> {
   readonly waiting_on: WaitingOn | null
+  readonly unique_key: string | null
+  readonly coalesce_key: string | null
   readonly description: string | null
   readonly configuration: TaskConfiguration | null
   readonly has_payload: boolean
@@ -72,9 +90,13 @@ export interface TaskRow extends Omit<Task, Absent> {
 }
 
 export const taskOfRow = (row: TaskRow): Task => {
-  const { configuration, dependencies, description, has_payload, labels, metadata, payload, waiting_on, ...rest } = row
+  const { configuration, dependencies, description, has_payload, labels, metadata, payload, waiting_on, ...others } =
+    row
+  const { coalesce_key, unique_key, ...rest } = others
   return {
     ...rest,
+    ...(unique_key !== null && { unique_key }),
+    ...(coalesce_key !== null && { coalesce_key }),
     ...(waiting_on !== null && { waiting_on }),
     ...(description !== null && { description }),
     ...(has_payload && { payload }),

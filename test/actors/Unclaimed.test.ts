@@ -3,7 +3,7 @@ import { describe, expect, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { Bus } from "../../actors/ports/Bus.ts"
 import { Ledger } from "../../actors/ports/Ledger.ts"
-import { brokenHistories, eventTypes, statuses } from "../ledger/LedgerHarness.ts"
+import { brokenHistories, eventTypes, retryAfter, statuses } from "../ledger/LedgerHarness.ts"
 import { MemoryBusControl } from "../support/MemoryBus.ts"
 import { agent, command, ended, home, solo, submit, until, untilTrue } from "./ActorHarness.ts"
 import { Probe } from "./Probe.ts"
@@ -99,6 +99,30 @@ layer(solo, { excludeTestServices: true, timeout: "60 seconds" })("an idempotent
       })
     )
   })
+
+  it.effect("ends with its last attempt, also when that began from an outdated order", () =>
+    Effect.gen(function* () {
+      const probe = yield* Probe
+      const ledger = yield* Ledger
+      const agentId = yield* agent({ type: "pure" })
+      const [blocker] = yield* submit([command(agentId, { do: "wait", gate: "outdated" })])
+      yield* untilTrue(() => probe.of(blocker ?? "").length > 0)
+      const retry = { max_attempts: 2, delay_ms: 1 }
+      const [id] = yield* submit([command(agentId, { do: "hang" }, { configuration: { retry, timeout_ms: 500 } })])
+      if (id === undefined) return
+      // It waits behind the other one; meanwhile its first attempt is made, and fails, elsewhere.
+      const [order] = yield* until(ledger.backlog(agentId, { limit: 1 }), (orders) => orders.length > 0)
+      const slot = { namespace: home, agentId, index: 7, epoch: (yield* ledger.takeOver({ agentId, index: 7 })).epoch }
+      const { claimed } = yield* ledger.claim(slot, order === undefined ? [] : [order])
+      for (const { attempt } of claimed) {
+        yield* ledger.settle(slot, { id, namespace: home, attempt, trace: undefined }, retryAfter(1))
+      }
+      yield* until(statuses([id]), ([status]) => status === "queued")
+      yield* probe.gate("outdated").open
+      const [found] = yield* ended([id])
+      expect({ attempt: found?.attempt, status: found?.status }).toEqual({ attempt: 2, status: "timeout" })
+    })
+  )
 
   it.effect("that may run at most once is claimed before it begins", () =>
     Effect.gen(function* () {

@@ -491,6 +491,49 @@ layer(keeping, { excludeTestServices: true, timeout: "60 seconds" })("a due time
     })
   )
 
+  it.effect("whose task finds its unique key held is skipped by name, or is the task that holds it", () =>
+    Effect.gen(function* () {
+      const owner = yield* keyed()
+      const runs = yield* Effect.forEach(["refuse", "existing"] as const, (on_conflict) =>
+        Effect.gen(function* () {
+          const template = { type: "nobody.does", unique: { key: `schedule-${on_conflict}`, on_conflict } }
+          const { id } = yield* create(`unique-${on_conflict}`, {
+            every_ms: 1000,
+            task: template,
+            catch_up: "all"
+          }).pipe(as(owner))
+          yield* overdue(id, 30)
+          yield* sweep
+          yield* Effect.flatMap(Schedules, (all) => all.pause(id)).pipe(as(owner))
+          const sql = yield* SqlClient.SqlClient
+          yield* sql`
+            update schedules set paused = false, due_at = last_due_at + interval '1 second', starts_next_at = now()
+            where id = ${id}
+          `
+          yield* sweep
+          yield* Effect.flatMap(Schedules, (all) => all.pause(id)).pipe(as(owner))
+          const [held] = yield* tasksOf(id)
+          const all = yield* runsOf(`unique-${on_conflict}`).pipe(as(owner))
+          return all.map(({ outcome, reason, task_id }) => [
+            outcome,
+            reason?.includes(held?.id ?? "?") === true,
+            task_id === held?.id
+          ])
+        })
+      )
+      expect(runs).toEqual([
+        [
+          ["skipped", true, false],
+          ["fired", false, true]
+        ],
+        [
+          ["fired", false, true],
+          ["fired", false, true]
+        ]
+      ])
+    })
+  )
+
   it.effect("of an owner without rights, or of a task that is refused, is recorded as refused", () =>
     Effect.gen(function* () {
       const schedules = yield* Schedules

@@ -246,18 +246,21 @@ layer(world, live)("a dead letter", (it) => {
       if (first === undefined || second === undefined || third === undefined) return yield* Effect.die("no tasks")
       const ledger = yield* Ledger
       const slot = yield* Harness.lease(AgentId.make(first.agent_id ?? ""))
-      const run = (settlement: Parameters<typeof ledger.settle>[2]) =>
+      const run = (attempts: number, settlement: Parameters<typeof ledger.settle>[2]) =>
         Effect.gen(function* () {
           const { claimed } = yield* ledger.claim(slot, [
-            { id: first.id, name: "n", namespace: Harness.home, type: first.type, lane: "normal", max_attempts: 5 }
+            {
+              ...{ id: first.id, name: "n", namespace: Harness.home, type: first.type },
+              ...{ lane: "normal", attempts, max_attempts: 5 }
+            }
           ])
           const attempt = claimed[0]?.attempt ?? 0
           yield* ledger.settle(slot, { id: first.id, namespace: Harness.home, attempt, trace: undefined }, settlement)
         })
-      yield* run(Harness.retryAfter(0))
+      yield* run(0, Harness.retryAfter(0))
       yield* ledger.queueDue(100)
-      yield* run(Harness.released)
-      yield* run(Harness.failed)
+      yield* run(1, Harness.released)
+      yield* run(1, Harness.failed)
       const attempts = yield* control.attempts(first.id)
       expect(Schema.decodeUnknownSync(Schema.Array(TaskAttempt))(attempts, closed)).toEqual(attempts)
       expect(attempts).toMatchObject([

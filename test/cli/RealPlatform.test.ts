@@ -59,6 +59,36 @@ describe("a platform started here", () => {
         const [first, second] = [yield* json(...once), yield* json(...once)]
         expect(second).toMatchObject({ id: first["id"], duplicate: true })
 
+        const held = ["tasks", "submit", "nobody.can", "--unique", "report-42", "--queue-timeout", "20s"]
+        const holder = yield* json(...held)
+        const conflict = yield* cli(...held)
+        expect([conflict.code, conflict.stderr]).toEqual([1, expect.stringContaining(String(holder["id"]))])
+        expect(yield* json(...held, "--on-conflict", "existing")).toMatchObject({ id: holder["id"], duplicate: true })
+        const gather = (n: number) =>
+          json(
+            "tasks",
+            "submit",
+            "-a",
+            "worker",
+            "--coalesce",
+            "rows",
+            "--keep",
+            "all",
+            "--max-items",
+            "2",
+            "--max-wait",
+            "1m",
+            "-p",
+            `${n}`
+          )
+        const [one, two] = [yield* gather(1), yield* gather(2)]
+        expect(two).toMatchObject({ id: one["id"], coalesced: true })
+        expect(yield* json("tasks", "get", String(one["id"]), "--wait", "20s")).toMatchObject({
+          result: { data: { echo: [1, 2] } }
+        })
+        expect((yield* cli("tasks", "submit", "echo", "--quiet", "1s")).code).toBe(2)
+        expect((yield* cli("tasks", "submit", "echo", "--coalesce", "k")).stderr).toContain("needs quiet_ms")
+
         const file = join(folder, "table.csv")
         writeFileSync(file, "a,b\n1,2\n")
         const artifact = yield* json("artifacts", "put", file)

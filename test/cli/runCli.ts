@@ -27,7 +27,7 @@ export interface CliOptions {
 }
 
 /** Longest run of a command in a test. */
-const runMillisMax = 20_000
+const runMillisMax = 40_000
 
 export const runCli = (args: ReadonlyArray<string>, options: CliOptions = {}) =>
   Effect.callback<CliRun>((resume) => {

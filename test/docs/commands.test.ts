@@ -11,6 +11,7 @@ import { runBlocks, shellBlocks } from "./shellBlocks.ts"
 const documents = [
   "README.md",
   "docs/http-api.md",
+  "docs/submitting.md",
   "docs/signals.md",
   "docs/streams.md",
   "docs/graphs.md",

@@ -78,6 +78,10 @@ const remedies: Readonly<Record<string, string>> = {
   "request-timeout": "Send the body faster.",
   conflict:
     "`reason` says why: `name-taken`, `version` (read it again; see If-Match), or `state` (it has ended, is being deleted).",
+  "unique-key-held":
+    "`task_id` is the task that has the key. Wait for its end, or ask for it with `on_conflict: existing`. Nothing was stored.",
+  "coalesce-mismatch":
+    "`task_id` waits under this key, and `field` says what differs. Take another key. Nothing was stored.",
   "too-large": "`field`, `limit` and `unit` say what. Upload larger data as an artifact.",
   "unsupported-media-type": "`accept` says what is taken. Bodies are never compressed.",
   "invalid-input":

@@ -98,6 +98,29 @@ const tour = async (url: string, key: string) => {
   expect(atomic.status).toBe(422)
   expect(atomic.json.errors.map(({ field }: { field: string }) => field)).toEqual(["1.agent"])
 
+  const idle = { ...{ type: "nobody.can", payload: 1 }, unique: { key: "held" } }
+  const holder = await send("POST", "/tasks", idle)
+  const refused = await send("POST", "/tasks", idle, { "idempotency-key": "fresh" })
+  expect([refused.status, refused.headers["content-type"]]).toEqual([409, "application/problem+json"])
+  expect(refused.json).toMatchObject({ type: "urn:datamcp:problem:unique-key-held", task_id: holder.json.id })
+  const existing = await send("POST", "/tasks", { ...idle, unique: { key: "held", on_conflict: "existing" } })
+  expect([existing.headers.location, existing.json.duplicate]).toEqual([holder.headers.location, true])
+  const lines = [1, 2, 3].map((n) => ({
+    agent: "echo",
+    payload: n,
+    coalesce: { key: "rows", keep: "all", max_wait_ms: 300 }
+  }))
+  const joined = await send("POST", "/tasks/batch", lines)
+  expect(joined.json.data.map(({ task }: { task: object }) => task)).toMatchObject([
+    { status: "pending" },
+    { coalesced: true },
+    { coalesced: true }
+  ])
+  const gathered = await get(`/tasks/${joined.json.data[0].task.id}?wait=20s`)
+  expect(gathered.json).toMatchObject({ status: "completed", result: { data: { echo: [1, 2, 3] } } })
+  const unlike = await send("POST", "/tasks/batch?atomic=true", [{ agent: "echo" }, idle])
+  expect(unlike.json.errors).toMatchObject([{ field: "1.unique" }])
+
   const graph = await send("POST", "/graphs", {
     tasks: {
       first: { agent: "echo", payload: { rows: 7 } },

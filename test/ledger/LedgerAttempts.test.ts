@@ -101,6 +101,19 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("attempts", (i
       })
     )
 
+    it.effect("wins nothing with an order that knows of fewer attempts: it may come late, for nobody", () =>
+      Effect.gen(function* () {
+        const ledger = yield* Ledger
+        const { runs, slot, tasks: given } = yield* running(1)
+        for (const run of runs) yield* ledger.settle(slot, run, retryAfter(0))
+        yield* ledger.queueDue(1_000)
+        const claimed = yield* Effect.forEach(given, (each) => ledger.claim(slot, [orderOf(each)]))
+        expect(claimed).toEqual([{ fenced: false, claimed: [] }])
+        const again = yield* Effect.forEach(given, (each) => ledger.claim(slot, [orderOf(each, { attempts: 1 })]))
+        expect(again.flatMap(({ claimed: won }) => won.map(({ attempt }) => attempt))).toEqual([2])
+      })
+    )
+
     it.effect("is won by one of many instances, on whichever node", () =>
       Effect.gen(function* () {
         const nodes = [yield* Ledger, yield* otherNode]

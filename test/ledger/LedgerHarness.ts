@@ -105,11 +105,16 @@ export const running = Effect.fnUntraced(function* (
 /** Claims these tasks. Those that were won, ready to be settled, in the order given. */
 export const claim = Effect.fnUntraced(function* (slot: Slot, wanted: ReadonlyArray<NewTask>) {
   const ledger = yield* Ledger
-  const { claimed } = yield* ledger.claim(
+  const { claimed: fresh } = yield* ledger.claim(
     slot,
     wanted.map((each) => orderOf(each))
   )
-  const attempts = new Map(claimed.map(({ id, attempt }) => [id, attempt] as const))
+  // An order that knows of fewer attempts than there were wins nothing: the others are asked for as they stand.
+  const missing = new Set(wanted.map(({ id }) => id)).difference(new Set(fresh.map(({ id }) => id)))
+  const queued = missing.size === 0 ? [] : yield* Effect.orDie(ledger.backlog(slot.agentId, { limit: 10_000 }))
+  const outdated = queued.filter(({ attempts = 0, id }) => attempts > 0 && missing.has(id))
+  const again = outdated.length === 0 ? [] : (yield* ledger.claim(slot, outdated)).claimed
+  const attempts = new Map([...fresh, ...again].map(({ id, attempt }) => [id, attempt] as const))
   return wanted.flatMap(({ id, namespace }): ReadonlyArray<RunningTask> => {
     const attempt = attempts.get(id)
     return attempt === undefined ? [] : [{ id, namespace, attempt, trace: undefined }]

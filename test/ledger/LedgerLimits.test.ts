@@ -257,6 +257,31 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
     })
   )
 
+  it.effect("a task that waits for capacity and is moved to another lane waits in its new lane", () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger
+      const agentId = yield* agent
+      const slot = yield* lease(agentId)
+      const { id } = yield* limit({ concurrency: 1 })
+      const [first, second, third] = yield* tasks(3, () => ({ agentId, lane: "normal", limits: [on(id)] }))
+      if (first === undefined || second === undefined || third === undefined) return yield* Effect.die("no tasks")
+      yield* ledger.accept([first, second, third])
+      yield* becomes([first, second, third], ["queued", "pending", "pending"])
+      const moved = yield* ledger.control(
+        home,
+        [third.id],
+        { _tag: "Move", priority: "critical", agentId: undefined },
+        by
+      )
+      expect(moved.done).toEqual([third.id])
+      const [run] = yield* claim(slot, [first])
+      if (run === undefined) return yield* Effect.die("nothing was claimed")
+      yield* ledger.settle(slot, { ...run, limited: true }, completed)
+      yield* becomes([first, second, third], ["completed", "pending", "queued"])
+      expect(yield* miscounted).toEqual([])
+    })
+  )
+
   it.effect("a rate lets a burst through and then one per interval, by Postgres's clock, on two nodes", () =>
     Effect.gen(function* () {
       const nodes = [yield* Ledger, yield* otherNode]
@@ -381,12 +406,14 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
         yield* limit({ rate: { limit: 1_000, window_ms: 100, burst: 50 } })
       ]
       const exceeded = sql`
-        select e.limit_id, e.key, count(*) from task_limits e join limits l on l.id = e.limit_id
-        where e.held and l.concurrency is not null group by 1, 2 having count(*) > min(l.concurrency)
+        select h.l, h.k, count(*) from tasks t cross join lateral json_to_recordset(t.held_limits) as h (l uuid, k text)
+          join limits l on l.id = h.l
+        where t.status in ('queued', 'running', 'paused') and l.concurrency is not null
+        group by 1, 2 having count(*) > min(l.concurrency)
       `
       const unheld = sql`
         select t.id from tasks t where t.limited and t.status in ('queued', 'running')
-          and exists (select from task_limits e where e.task_id = t.id and not e.held)
+          and (t.held_limits is null or exists (select from task_limits e where e.task_id = t.id))
       `
       const all: Array<NewTask> = []
       const ends = [completed, completed, failed, released, retryAfter(0), retryAfter(30)]

@@ -3,7 +3,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { expect, it } from "@effect/vitest"
 import { Duration, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
-import { Ledger, type NewTask } from "../../actors/ports/Ledger.ts"
+import { type Conditions, Ledger, type NewTask } from "../../actors/ports/Ledger.ts"
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { GraphId, NodeName } from "../../protocol/Ids.ts"
 import { migrate } from "../../src/ledger/Migrations.ts"
@@ -78,6 +78,25 @@ it.live(
         yield* measured(
           "accept the same keys",
           ledger.accept(yield* tasks(10, (index) => ({ agentId, idempotency: keyed[index]?.idempotency })))
+        )
+        const coalesce: Conditions["coalesce"] = {
+          key: `${round}`,
+          keep: "all",
+          quietMillis: undefined,
+          waitMillisMax: 1,
+          itemsMax: 100,
+          agentId: undefined
+        }
+        const conditional = yield* tasks(10, (index): { readonly conditions: Conditions } => ({
+          conditions:
+            index < 5
+              ? { unique: { key: `${round}-${index}`, onConflict: "refuse" }, queueTimeoutMillis: 1 }
+              : { coalesce }
+        }))
+        yield* measured("accept with conditions", ledger.accept(conditional))
+        yield* measured(
+          "accept into the same conditions",
+          ledger.accept(yield* tasks(10, (index) => ({ conditions: conditional[index]?.conditions ?? {} })))
         )
         const runs = yield* measured("claim", claim(slot, all))
         const children: ReadonlyArray<NewTask> = yield* Effect.forEach(runs, ({ id }) =>

@@ -130,6 +130,48 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("an unknown co
       })
     )
 
+    it.effect(
+      "joins a waiting task once, and takes a unique key once, also when the first try is still under way",
+      () =>
+        Effect.gen(function* () {
+          const [shaken, ledger] = [yield* Shaken, yield* Ledger]
+          const sql = yield* SqlClient.SqlClient
+          const item = (payload: string) =>
+            task({
+              payload,
+              conditions: {
+                coalesce: {
+                  ...{ key: "unknown", keep: "all", quietMillis: undefined, waitMillisMax: 3_600_000, itemsMax: 5 },
+                  agentId: undefined
+                }
+              }
+            })
+          const first = yield* item("1")
+          expect(yield* unanswered(shaken.accept([first]))).toMatchObject([{ _tag: "Accepted", waitingFor: "time" }])
+          const joined = [{ _tag: "Coalesced", id: first.id }]
+          expect(yield* unanswered(shaken.accept([yield* item("2")]))).toMatchObject(joined)
+          expect(yield* underWay(first.id, shaken.accept([yield* item("3")]))).toMatchObject(joined)
+          const last = [yield* item("4"), yield* item("5"), yield* item("6")]
+          const outcomes = yield* unanswered(shaken.accept(last))
+          expect(outcomes).toMatchObject([...joined, ...joined, { _tag: "Accepted" }])
+          yield* ledger.queueDue(100)
+          const payloads = yield* sql<{ payload: unknown }>`select payload from tasks where id = ${first.id}`
+          expect(payloads).toEqual([{ payload: [1, 2, 3, 4, 5] }])
+          const updates = ["TaskUpdated", "TaskUpdated", "TaskUpdated"]
+          expect(yield* eventTypes(first.id)).toEqual(["TaskCreated", ...updates, "TaskQueued"])
+
+          const holder = yield* task({ conditions: { unique: { key: "unknown", onConflict: "refuse" } } })
+          expect(yield* unanswered(shaken.accept([holder]))).toMatchObject([{ _tag: "Accepted" }])
+          // It has ended before the first try is repeated: the repetition takes nothing again.
+          const again = yield* task({ conditions: { unique: { key: "unknown-ended", onConflict: "refuse" } } })
+          yield* ledger.accept([again])
+          yield* ledger.cancel(home, [again.id], { actor: "key:test", reason: undefined })
+          expect(yield* ledger.accept([again])).toMatchObject([{ _tag: "Accepted", status: "cancelled" }])
+          expect(yield* sql`select key, task_id from unique_keys`).toEqual([{ key: "unknown", task_id: holder.id }])
+          expect(yield* brokenHistories).toEqual([])
+        })
+    )
+
     it.effect("accepts a graph once and says so", () =>
       Effect.gen(function* () {
         const ledger = yield* Shaken

@@ -130,6 +130,20 @@ const plants = Effect.map(
           values (${id}, 1, 'go', 'key:test', 'r', '\\x00', 1)`
         return id
       }),
+      "unique-holders": Effect.tap(live, (id) => sql`update tasks set unique_key = 'lost' where id = ${id}`),
+      "unique-keys": Effect.gen(function* () {
+        yield* sql`insert into unique_keys (namespace, key, task_id) values ('default', 'kept', ${yield* newId})`
+        return "default kept"
+      }),
+      coalescing: Effect.gen(function* () {
+        yield* sql`insert into coalescing (namespace, key, task_id, type, keep, closes_at, submissions)
+          values ('default', 'rows', ${yield* newId}, 'echo', 'all', now(), 1)`
+        return "default rows"
+      }),
+      "start-deadlines": Effect.tap(
+        live,
+        (id) => sql`insert into start_deadlines (task_id, at, timeout_ms) values (${id}, now() - interval '1 hour', 5)`
+      ),
       "agent-events": Effect.gen(function* () {
         const id = yield* Harness.agent
         yield* sql`update agents set version = 3 where id = ${id}`
@@ -155,8 +169,8 @@ const plants = Effect.map(
       "limits-held": Effect.gen(function* () {
         const id = yield* newId
         const task = yield* spoilt(
-          (of) => sql`insert into task_limits (task_id, limit_id, key, namespace, lane, held)
-          values (${of}, ${id}, 'b', 'default', 'normal', true)`
+          (of) => sql`insert into task_limits (task_id, limit_id, key, namespace, lane)
+          values (${of}, ${id}, 'b', 'default', 'normal')`
         )
         return `${task} ${id}`
       }),

@@ -58,6 +58,30 @@ describe("a whole node", () => {
           data: [{ status: 202 }, { index: 1 }, { status: 202 }]
         })
 
+        const idle = { ...{ type: "nobody.can", configuration: { queue_timeout_ms: 300 } }, unique: { key: "held" } }
+        const holder = yield* ask("tasks.submit", idle)
+        const refused = yield* ask("tasks.submit", idle)
+        expect(refused.headers["nats-service-error-code"]).toBe("409")
+        expect(refused.json).toMatchObject({
+          type: "urn:datamcp:problem:unique-key-held",
+          task_id: holder.json.id
+        })
+        const typing = (n: number) => ({
+          agent: "echo",
+          payload: n,
+          coalesce: { key: "t", keep: "latest", quiet_ms: 200 }
+        })
+        const first = yield* ask("tasks.submit", typing(1))
+        const joined = yield* ask("tasks.submit", typing(2))
+        expect(joined.json).toMatchObject({ id: first.json.id, coalesced: true })
+        const unlike = yield* ask("tasks.submit", { ...typing(3), coalesce: { ...typing(3).coalesce, keep: "all" } })
+        expect(unlike.json).toMatchObject({ status: 409, field: "coalesce.keep" })
+        expect((yield* ask("tasks.wait", { id: first.json.id })).json).toMatchObject({ result: { data: { echo: 2 } } })
+        expect((yield* ask("tasks.wait", { id: holder.json.id })).json).toMatchObject({
+          status: "timeout",
+          result: { error: { code: "queue_timeout" } }
+        })
+
         const graph = yield* ask("tasks.graph", {
           tasks: {
             first: { agent: "echo", payload: { rows: 7 } },
