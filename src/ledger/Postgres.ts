@@ -1,5 +1,5 @@
 /**
- * Owns the connections to Postgres: with `PrimaryServer.ts` all that knows the driver. Everything else sees `SqlClient`.
+ * Owns the connections to Postgres: the only file that knows the driver. Everything else sees `SqlClient`.
  *
  * Every session commits with `synchronous_commit = on`, which the contract's G1 rests on, and gives up on statements and
  * locks after a bound. No session is ever on a standby, and where several servers are named all are on the primary.
@@ -7,7 +7,7 @@
  * A pooler keeps the sessions for itself: then its role has these settings (docs/operations.md), and a start without the
  * one that G1 rests on is refused.
  */
-import { PgClient } from "@effect/sql-pg"
+import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Duration, Effect, Layer, Predicate, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
@@ -42,7 +42,7 @@ export const layer = (options: PostgresOptions) =>
         prepare: !pooled,
         startupParameters: pooled ? pooledSettings : sessionSettings
       }
-      const whereto = urls.length === 1 ? undefined : yield* PrimaryServer.follow(urls, session)
+      const whereto = urls.length === 1 ? undefined : yield* PrimaryServer.follow(urls, admission(session))
       const client = PgClient.layer(
         // Not spread: it is read anew for every connection.
         Object.defineProperties(
@@ -53,6 +53,14 @@ export const layer = (options: PostgresOptions) =>
       return pooled ? Layer.effectDiscard(checkPooled).pipe(Layer.provideMerge(client)) : client
     })
   )
+
+/** As the ledger's own sessions are opened: a server that admits this one admits them. */
+const admission =
+  (session: PgClient.PgClientConfig): PrimaryServer.Admission<SqlError> =>
+  (server, patience) =>
+    Effect.map(PgConnection.make({ ...session, ...server, connectTimeout: patience, prepare: false }), (connection) =>
+      connection.query("select 1")
+    )
 
 const sessionSettings = {
   synchronous_commit: "on",

@@ -11,7 +11,6 @@
  * servers to prevent; we stay where we are while it answers.
  */
 import { connect, type Socket } from "node:net"
-import { type PgClient, PgConnection } from "@effect/sql-pg"
 import { Context, Duration, Effect, Latch, type Scope } from "effect"
 
 export const PrimaryLimits = Context.Reference<{
@@ -33,13 +32,21 @@ export const PrimaryLimits = Context.Reference<{
 })
 
 /** One server of several. Its name goes into the verification of its certificate. */
-interface Server {
+export interface Server {
   readonly host: string
   readonly port: number
 }
 
 /** The part of the driver's configuration that says where to. Read anew for every connection. */
-export type Whereto = Pick<PgClient.PgClientConfig, "host" | "port" | "stream">
+export interface Whereto extends Server {
+  readonly stream: () => Socket
+}
+
+/** Opens a session on a server, until the scope closes; what it gives asks there whether it still answers. */
+export type Admission<E> = (
+  server: Server,
+  patience: Duration.Duration
+) => Effect.Effect<Effect.Effect<unknown, E>, E, Scope.Scope>
 
 /** After this idle time the system asks the other end whether it is there. */
 const keepAliveMillis = 10_000
@@ -52,10 +59,10 @@ export const urlsOf = (url: string): ReadonlyArray<string> => {
   return hosts.split(",").map((host) => `${before}${host}${after}`)
 }
 
-/** Follows the primary among the servers of `url` while the scope is open. `session` is how the ledger's own sessions are opened. */
-export const follow = Effect.fn("PrimaryServer.follow")(function* (
+/** Follows the primary among the servers of `urls` while the scope is open. */
+export const follow = Effect.fn("PrimaryServer.follow")(function* <E extends { readonly message: string }>(
   urls: ReadonlyArray<string>,
-  session: PgClient.PgClientConfig
+  admission: Admission<E>
 ): Effect.fn.Return<Whereto, never, Scope.Scope> {
   const limits = yield* PrimaryLimits
   const servers = urls.map(serverOf)
@@ -77,12 +84,7 @@ export const follow = Effect.fn("PrimaryServer.follow")(function* (
   /** Fails when the server does not admit us; else goes on until it is gone. */
   const stayWith = (server: Server, admitted: Effect.Effect<void>) =>
     Effect.gen(function* () {
-      const connection = yield* PgConnection.make({
-        ...session,
-        ...server,
-        ...{ connectTimeout: limits.patience, prepare: false }
-      })
-      const ask = Effect.timeout(connection.query("select 1"), limits.patience)
+      const ask = Effect.timeout(yield* admission(server, limits.patience), limits.patience)
       yield* ask
       yield* moveTo(server)
       yield* admitted

@@ -57,7 +57,10 @@ describe("a platform that is restored from a backup", () => {
         expect((yield* get(`/tasks/${large}?wait=20s`)).json).toMatchObject({ status: "completed" })
         const running = yield* submit({ agent: "one", payload: { sleep_ms: 4_000 } }, "running")
         const queued = yield* submit({ agent: "one", payload: "queued" }, "queued")
-        const later = yield* submit({ agent: "many", run_at: DateTime.formatIso(DateTime.add(yield* DateTime.now, { seconds: 6 })) }, "later")
+        const later = yield* submit(
+          { agent: "many", run_at: DateTime.formatIso(DateTime.add(yield* DateTime.now, { seconds: 6 })) },
+          "later"
+        )
         const graph = yield* post("/graphs", {
           tasks: {
             a: { agent: "one", payload: { of: "a" } },
