@@ -55,6 +55,7 @@ import { Webhooks } from "./app/Webhooks.ts"
 import * as UserBehaviours from "./behaviours.ts"
 import { Nats } from "./bus/Nats.ts"
 import * as NatsBus from "./bus/NatsBus.ts"
+import { StreamReplicas } from "./bus/Streams.ts"
 import { AppConfig, type NatsAccess, requireServers } from "./config.ts"
 import { EmbeddedServers } from "./embedded/EmbeddedServers.ts"
 import { runningPostgres } from "./embedded/RunningPostgres.ts"
@@ -321,6 +322,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
         Layer.succeed(SchedulerLimits, { ...SchedulerLimits.defaultValue(), mailboxTasks: config.schedulerMailbox }),
         Layer.succeed(HttpLimits, { ...HttpLimits.defaultValue(), drainTime: config.drain }),
         Layer.succeed(WebhookNetwork, networkPolicy({ allow_private: config.webhooksAllowPrivate })),
+        Layer.succeed(StreamReplicas, config.natsReplicas),
         Layer.succeed(LargeDataLimits, { bytesMax: config.largeDataBytes }),
         Layer.succeed(ArtifactStorePostgres.ArtifactsFolder, config.artifactsFolder)
       )

@@ -138,6 +138,8 @@ describe("a wrong value", () => {
   it.effect.each([
     ["DATABASE_URL", "mysql://u:hush@db/x"],
     ["DATABASE_URL", "hush"],
+    ["DATABASE_URL", "postgres://u:hush@a:5432,:5433/x"],
+    ["DATABASE_URL", "postgres://u:hush@a:5432,b:x/x"],
     ["NATS_URL", "nats://u:hush@"],
     ["NATS_URL", "nats://u:hush@a,nats://b"],
     ["NATS_URL", "nats://u:hush@a,tls://u:hush@b"],
@@ -167,7 +169,8 @@ describe("a wrong value", () => {
     ["OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"],
     ["LOG_FORMAT", "xml"],
     ["LOG_FORMAT", "toString"],
-    ["DATABASE_PREPARE", "yes"]
+    ["DATABASE_PREPARE", "yes"],
+    ["DATAMCP_NATS_REPLICAS", "2"]
   ] as const)("is refused: %s=%s", ([name, value]) =>
     Effect.gen(function* () {
       const mistakes = yield* mistakesOf({ [name]: value })

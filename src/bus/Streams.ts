@@ -5,7 +5,11 @@
  *   EVENTS  recorded events for replay, an hour of them (older ones are read from Postgres)
  *
  * Bounds discard the oldest and never refuse the newest: a full stream must not stop accepts. Nothing is ever deleted
- * here, and what an operator has added (replicas, placement, larger bounds while we run) is left as it is.
+ * here, and what an operator has added (placement, larger bounds while we run, replicas unless we are told how many) is left
+ * as it is.
+ *
+ * Replicas are for going on, not for keeping: a stream on one server that is lost is made again on another and filled from
+ * Postgres, which takes seconds; one on three goes on when a server dies, for a Raft group per stream and consumer.
  */
 import {
   DiscardPolicy,
@@ -63,6 +67,11 @@ const descriptions: ReadonlyArray<Description> = [
   }
 ]
 
+/** How many servers of a cluster keep each stream. Undefined: one for new streams, and those that are there as they are. */
+export const StreamReplicas = Context.Reference<1 | 3 | 5 | undefined>("datamcp/bus/StreamReplicas", {
+  defaultValue: () => undefined
+})
+
 export class Streams extends Context.Service<
   Streams,
   {
@@ -79,14 +88,19 @@ export class Streams extends Context.Service<
     Effect.gen(function* () {
       const nats = yield* Nats
       const scope = yield* Effect.scope
+      const replicas = yield* StreamReplicas
+      const wanted = descriptions.map((description) => ({
+        ...description,
+        ...(replicas === undefined ? {} : { num_replicas: replicas })
+      }))
       if (nats.connection.info?.jetstream !== true) {
         return yield* unavailable("make its streams", new Error("JetStream is off; start nats-server with -js"))
       }
-      yield* Effect.forEach(descriptions, (description) => establish(nats, description), { discard: true })
+      yield* Effect.forEach(wanted, (description) => establish(nats, description), { discard: true })
 
       let running: Deferred.Deferred<ReadonlyArray<string>, BusUnavailable> | undefined
       const run = Effect.map(
-        Effect.forEach(descriptions, (description) => addIfMissing(nats, description)),
+        Effect.forEach(wanted, (description) => addIfMissing(nats, description)),
         (made) => made.flat()
       )
       const heal = Effect.suspend(() => {
@@ -158,12 +172,25 @@ const add = Effect.fnUntraced(function* (nats: Nats["Service"], description: Des
           ),
           adding(less)
         )
+    ),
+    Effect.catchIf(
+      (error) => isApiError(error.cause, ...tooFewServers),
+      () =>
+        unavailable(
+          `make stream ${description.name}`,
+          new Error(
+            `DATAMCP_NATS_REPLICAS is ${description.num_replicas}, and this NATS has not as many servers with JetStream in one cluster that answer`
+          )
+        )
     )
   )
 })
 
 /** Account, memory or disk of the server: "insufficient resources", "insufficient storage resources", "resource limits exceeded". */
 const noRoom = [10_023, 10_047, 10_002]
+
+/** "replicas > 1 not supported in non-clustered mode", "no suitable peers for placement". */
+const tooFewServers = [10_074, 10_005]
 
 const find = (nats: Nats["Service"], name: string) =>
   nats

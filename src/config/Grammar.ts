@@ -128,6 +128,21 @@ export const url = (...schemes: ReadonlyArray<string>): Grammar<string> => ({
   }
 })
 
+/** A URL of Postgres, or one with several `host:port` and commas between them: servers of one primary. The text as it is. */
+export const postgresServers: Grammar<string> = {
+  expected: "a URL that begins with postgres:// or postgresql://, with one `host:port` or up to 8 with commas",
+  parse: (text) => {
+    const parts = /^(\w+:\/\/(?:[^@/?#]*@)?)([^/?#]*)(.*)$/u.exec(text)
+    const hosts = parts?.[2]?.split(",") ?? []
+    const one = url("postgres:", "postgresql:")
+    return hosts.length >= 1 &&
+      hosts.length <= 8 &&
+      hosts.every((host) => one.parse(`${parts?.[1]}${host}${parts?.[3]}`) !== undefined)
+      ? text
+      : undefined
+  }
+}
+
 /** An IP address or a host name to listen on. */
 export const host: Grammar<string> = {
   expected: "an IP address or a host name",

@@ -12,12 +12,13 @@ import { variable } from "./Variable.ts"
 /** What a node reads. */
 export const serverVariables = {
   databaseUrl: variable("DATABASE_URL", {
-    grammar: Grammar.url("postgres:", "postgresql:"),
+    grammar: Grammar.postgresServers,
     secret: true,
     default: undefined,
     shown: "embedded Postgres",
-    example: "postgres://datamcp:secret@db.example.com:5432/datamcp",
-    meaning: "Postgres 16 or newer, the source of truth. `up` starts its own when this is not set; `serve` needs it."
+    example: "postgres://datamcp:secret@db-1.example.com:5432,db-2.example.com:5432/datamcp",
+    meaning:
+      "Postgres 16 or newer, the source of truth; a primary and its standbys with commas, and the one that takes writes is followed. `up` starts its own when this is not set; `serve` needs it."
   }),
   databaseConnections: variable("DATABASE_CONNECTIONS", {
     grammar: Grammar.integer(2, 200),
@@ -29,7 +30,8 @@ export const serverVariables = {
     grammar: Grammar.boolean,
     default: true,
     example: "false",
-    meaning: "`false` behind a pooler that gives each transaction another session (PgBouncer in transaction mode)."
+    meaning:
+      "`false` behind a pooler that gives each transaction another session (PgBouncer in transaction mode); docs/operations.md says what its role needs."
   }),
   natsUrl: variable("NATS_URL", {
     grammar: Grammar.natsServers,
@@ -39,6 +41,14 @@ export const serverVariables = {
     example: "nats://nats-1.example.com:4222,nats://nats-2.example.com:4222",
     meaning:
       "nats-server 2.12 or newer with JetStream; several servers of one cluster with commas, `tls://` for TLS, user and password may stand in it. `up` starts its own when this is not set; `serve` needs it."
+  }),
+  natsReplicas: variable("DATAMCP_NATS_REPLICAS", {
+    grammar: Grammar.oneOf({ "1": 1, "3": 3, "5": 5 }),
+    default: undefined,
+    shown: "1, and streams that are there as they are",
+    example: "3",
+    meaning:
+      "On how many servers of a NATS cluster each of the two streams is kept; those that are there are changed at the next start. All nodes need the same."
   }),
   natsUser: variable("NATS_USER", {
     grammar: Grammar.text(256),

@@ -84,23 +84,25 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
               references: options.graph.references
             })
       yield* Metric.update(Metrics.ledgerBatchSize({ operation: "accept" }), tasks.length)
-      const whole = options.conditional
-        ? sql.unsafe<AcceptRow>(
-            `select * from ${ledger}.task_accept_conditional($1::json, $2::json, $3::json, $4::boolean, $5::int)`,
-            [rows, edges, graph, options.atomic, Limits.payloadBytesMax]
-          )
-        : sql.unsafe<AcceptRow>(`select * from ${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean)`, [
-            rows,
-            edges,
-            graph,
-            options.atomic
-          ])
+      const whole = (again: boolean) => {
+        // A repetition may only read, and so wait for no standby: a word in the log of writes makes its commit wait for all before it.
+        const heard = again ? `(select pg_logical_emit_message(true, 'datamcp', 'again')) heard, ` : ""
+        return options.conditional
+          ? sql.unsafe<AcceptRow>(
+              `select a.* from ${heard}${ledger}.task_accept_conditional($1::json, $2::json, $3::json, $4::boolean, $5::int) a`,
+              [rows, edges, graph, options.atomic, Limits.payloadBytesMax]
+            )
+          : sql.unsafe<AcceptRow>(
+              `select a.* from ${heard}${ledger}.task_accept($1::json, $2::json, $3::json, $4::boolean) a`,
+              [rows, edges, graph, options.atomic]
+            )
+      }
       const accepting = options.simple === "limited" ? "task_accept_limited" : "task_accept_simple"
       const simple = sql.unsafe<StoredRow>(`select * from ${ledger}.${accepting}($1::json)`, [rows])
       const answers = yield* commit<AcceptRow | StoredRow>(
         "accept",
         // What an unknown commit may have stored, only the whole statement answers for.
-        (again) => (options.simple !== false && !again ? simple : whole),
+        (again) => (options.simple === false || again ? whole(again) : simple),
         // A large graph takes Postgres its time: a second for 10,000 tasks, two for 64 MiB.
         Duration.sum(limits.patience, Duration.millis(tasks.length + (rows.length + edges.length) / 8_192))
       )

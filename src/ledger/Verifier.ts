@@ -9,7 +9,7 @@ import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Breach, Verification, VerificationScope } from "../../protocol/Verification.ts"
 import { type Invariant, invariants } from "./Invariants.ts"
-import { messageOf, sqlState } from "./Postgres.ts"
+import { messageOf, type SessionProblem, sqlState } from "./Postgres.ts"
 
 export const VerifierLimits = Context.Reference<{
   /** Tasks per statement. */
@@ -50,11 +50,14 @@ export class VerificationFailed extends Schema.TaggedError<VerificationFailed>()
 const missingStates = new Set(["42P01", "42703"])
 
 /** The same in words for whoever asked. */
-export const failed = (error: SqlError) =>
+export const failed = (error: SqlError | SessionProblem) =>
   new VerificationFailed({
-    message: missingStates.has(sqlState(error) ?? "")
-      ? `The database is not that of this version (${messageOf(error)}). Run \`datamcp migrate\`, or start a node, and try again.`
-      : `Postgres cannot be asked: ${messageOf(error)}. Check that it runs, and what DATABASE_URL says.`
+    message:
+      error._tag === "SessionProblem"
+        ? error.message
+        : missingStates.has(sqlState(error) ?? "")
+          ? `The database is not that of this version (${messageOf(error)}). Run \`datamcp migrate\`, or start a node, and try again.`
+          : `Postgres cannot be asked: ${messageOf(error)}. Check that it runs, and what DATABASE_URL says.`
   })
 
 /** What is broken, and what was looked at. Fails with `SqlError` only: a breach is an answer. */
