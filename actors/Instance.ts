@@ -28,6 +28,7 @@ import * as Lanes from "./Lanes.ts"
 import * as ProgressReports from "./ProgressReports.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
 import { Bus, type Delivery } from "./ports/Bus.ts"
+import { CrashPoints } from "./ports/CrashPoints.ts"
 import { type Claimed, Ledger, type RunningTask, type Settlement, type Slot } from "./ports/Ledger.ts"
 import { crashed, noCrashes, restartPolicy } from "./RestartIntensity.ts"
 import * as Routing from "./Routing.ts"
@@ -146,6 +147,7 @@ export const run = Effect.fnUntraced(function* (input: {
   const limits = yield* InstanceLimits
   const conversationLimits = yield* Conversation.ConversationLimits
   const clock = yield* Clock.Clock
+  const crashPoint = yield* CrashPoints
   const context = yield* Effect.context<Ledger | Scheduler | Behaviours | BehaviourServices>()
   const fork = Effect.runForkWith(context)
   const generations = yield* Generations.make(input.agent)
@@ -219,7 +221,9 @@ export const run = Effect.fnUntraced(function* (input: {
     const decided = () => {
       if (--undecided > 0) return
       deliveries.delete(delivery)
+      crashPoint("acknowledge", "before")
       delivery.ack()
+      crashPoint("acknowledge", "after")
     }
     deliveries.add(delivery)
     lastDelivery = lastActive = now()
@@ -449,6 +453,7 @@ export const run = Effect.fnUntraced(function* (input: {
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const began = clock.monotonicTimeNanosUnsafe()
+        crashPoint("run", "before")
         const end = yield* restore(
           Attempt.run({
             order,
@@ -461,6 +466,7 @@ export const run = Effect.fnUntraced(function* (input: {
             cleanUpWithin: limits.cleanUpWithin
           })
         ).pipe(Effect.catchCause(() => Effect.succeed<TaskLifecycle.AttemptEnd>({ _tag: "Stopped" })))
+        crashPoint("run", "after")
         // Its chunks must be in before its end is: nothing comes after that.
         const said = conversation.close()
         if (said !== undefined) yield* said
