@@ -35,6 +35,7 @@ export interface FaultRun {
   readonly disks: ReadonlyArray<SmallDisk>
   /** One injection, as a person would call it. Counts and tells it. */
   readonly injected: (what: string) => void
+  readonly tell: (what: string) => void
   /** SIGKILL of a node, with its time noted for how long its work took to go on. */
   readonly kill: (node: RigNode) => Promise<void>
 }
@@ -128,6 +129,7 @@ export const runFault = async (
         injections++
         options.tell(`${fault.id}  ${what}`)
       },
+      tell: (what) => options.tell(`${fault.id}    ${what}`),
       kill: async (node) => {
         kills.push(Date.now() * 1_000)
         await node.process().kill()

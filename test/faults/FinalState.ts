@@ -67,8 +67,13 @@ export const untilQuiet = async (rig: Rig, withinMillis: number): Promise<number
 
 const micros = (column: string) => `(extract(epoch from ${column}) * 1000000)::float8`
 
-export const readFinalState = async (rig: Rig): Promise<FinalState> => {
-  const url = rig.databaseUrl
+export const readFinalState = async (rig: Rig): Promise<FinalState> => ({
+  ...(await readStored(rig.databaseUrl)),
+  deadLetters: await deadLetters(rig)
+})
+
+/** All but what only the public API tells. */
+export const readStored = async (url: string): Promise<Omit<FinalState, "deadLetters">> => {
   const [tasks, events, dependencies, keys] = await Promise.all([
     query<StoredTask>(
       url,
@@ -97,7 +102,7 @@ export const readFinalState = async (rig: Rig): Promise<FinalState> => {
       )
     )
   )
-  return { tasks, events, dependencies, keys, breaches: verification.breaches, deadLetters: await deadLetters(rig) }
+  return { tasks, events, dependencies, keys, breaches: verification.breaches }
 }
 
 const deadLetters = async (rig: Rig): Promise<ReadonlyArray<string>> => {

@@ -209,7 +209,7 @@ const workOf = (draw: number, chance: Chance, sinkPort: number, key: string): re
   })
   const agent = `effects-${Math.floor(chance.next() * effectAgents)}`
   if (draw < 0.15) return ["submit", { agent: "echo", payload: { key } }]
-  if (draw < 0.19) return ["submit", { agent: serialAgent, payload: effect(key) }]
+  if (draw < 0.17) return ["submit", { agent: serialAgent, payload: effect(key) }]
   if (draw < 0.23) return ["submit", { agent, payload: effect(key, "?stumble=1") }]
   if (draw < 0.31) {
     return ["submit", { agent, payload: effect(key, "?ms=50"), configuration: { delivery: "at_most_once" } }]

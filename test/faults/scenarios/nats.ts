@@ -6,18 +6,20 @@ import { connect } from "@nats-io/transport-node"
 import { Effect } from "effect"
 import { query } from "../../../bench/servers/query.ts"
 import { type Fault, type FaultRun, seconds } from "../Fault.ts"
+import { serialAgent } from "../Load.ts"
 import { smallDiskMissing } from "../SmallDisk.ts"
 
 const stop = ({ rig }: FaultRun) => Effect.runPromise(rig.nats.kill9)
 const start = ({ rig }: FaultRun) => Effect.runPromise(rig.nats.start)
 
-/** Milliseconds until no task has been queued for longer than 2 s. */
+/** Milliseconds until no task has been queued for longer than 2 s, but for those of the serial agent, whose queue is its own. */
 export const untilDrained = async ({ rig }: FaultRun, withinMillis = 60_000): Promise<number> => {
   const began = performance.now()
   while (performance.now() - began < withinMillis) {
     const [row] = await query<{ n: number }>(
       rig.databaseUrl,
-      "select count(*)::int as n from tasks where status = 'queued' and queued_at < now() - interval '2 seconds'"
+      `select count(*)::int as n from tasks t join agents a on a.id = t.agent_id
+       where t.status = 'queued' and t.queued_at < now() - interval '2 seconds' and a.name <> '${serialAgent}'`
     ).catch(() => [])
     if (row?.n === 0) return performance.now() - began
     await seconds(0.05)
@@ -95,7 +97,9 @@ export const damageStore: Fault = {
       await stop(run)
       damages[kind]?.(run.rig.nats.storeFolder, run.chance)
       await start(run)
-      taken.push(await untilDrained(run))
+      const drained = await untilDrained(run)
+      taken.push(drained)
+      run.tell(`the backlog was gone after ${Math.round(drained)} ms`)
       await seconds(2)
     }
     return [longest(taken, 15_000)]

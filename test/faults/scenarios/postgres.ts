@@ -53,7 +53,7 @@ export const loseAnswers: Fault = {
 export const slowPostgres: Fault = {
   id: "F11",
   title: "Postgres is slow (500 ms), its connections are few, and then its table of tasks is locked for 15 s",
-  pass: "who cannot be served is told so (503) within 3 s, nothing blocks for good",
+  pass: "who cannot be served is told so (503) within 5 s, nothing blocks for good",
   ...{ nodes: 2, perSecond: 60, seconds: 40, environment: { DATABASE_CONNECTIONS: "6" } },
   inject: async (run) => {
     run.injected("500 ms to and from Postgres")
@@ -76,7 +76,8 @@ export const slowPostgres: Fault = {
     const drained = await untilDrained(run)
     return [
       { name: "refusals with 503", value: refused.length, unit: "", least: 1 },
-      { name: "longest until a 503", value: Math.round(Math.max(0, ...refused)), unit: "ms", most: 3_000 },
+      // 2 s for the commits before it, which it has to wait for, and 2 s for its own.
+      { name: "longest until a 503", value: Math.round(Math.max(0, ...refused)), unit: "ms", most: 5_000 },
       { name: "from the unlock to the next accept", value: Math.round(resumed), unit: "ms", most: 5_000 },
       { name: "until the backlog was gone", value: Math.round(drained), unit: "ms", most: 30_000 }
     ]
