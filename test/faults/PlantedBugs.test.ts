@@ -94,7 +94,7 @@ const run = (plant: Plant): Effect.Effect<Verdict> =>
         ([number, key]) => submit(key, commandOf(number)),
         { concurrency: "unbounded" }
       )
-      const fast = yield* submit("fast", Actors.command(agent))
+      const fast = yield* submit("fast", Actors.command(agent, { do: "wait", gate: "fast" }))
       const slow = yield* submit("slow", Actors.command(agent, { do: "wait", gate: "slow" }))
       const dependencies = [fast, slow].map((task_id) => ({ task_id }))
       yield* submit("child", Actors.command(agent, {}, { dependencies }))
@@ -103,7 +103,9 @@ const run = (plant: Plant): Effect.Effect<Verdict> =>
         yield* submit(`once-${number}`, Actors.command(agent, { do: "wait", gate: "move" }, { configuration }))
         yield* submit(`held-${number}`, Actors.command(agent, { do: "wait", gate: "move" }))
       }
-      yield* Effect.sleep("700 millis")
+      yield* Effect.sleep("200 millis")
+      yield* probe.gate("fast").open
+      yield* Effect.sleep("500 millis")
       // The first node goes on with what it has: it was not told.
       cluster.move("two", ["two"])
       yield* Effect.sleep("300 millis")
