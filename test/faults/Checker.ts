@@ -46,7 +46,7 @@ export interface Verdict {
     readonly unknown: number
     readonly tasks: number
     readonly effects: number
-    /** Calls of the sink beyond the first, of tasks whose instance was lost or whose attempt failed. */
+    /** Calls that were answered beyond the first of their task: the attempt before it was cut short. */
     readonly effectsRepeated: number
     /** Tasks that may run at most once and ended with an unknown outcome. */
     readonly unknownOutcomes: number
@@ -379,7 +379,9 @@ export const check = (evidence: Evidence): Verdict => {
   })
   const isBroken = results.some(({ id, outcome }) => id !== "C17" && outcome === "broken")
   let effectsRepeated = 0
-  for (const calls of index.effectsOf.values()) effectsRepeated += calls.length - 1
+  for (const calls of index.effectsOf.values()) {
+    effectsRepeated += Math.max(0, calls.filter(({ answered }) => answered).length - 1)
+  }
   return {
     verdict: isBroken ? "violated" : isValid ? "pass" : "void",
     seed: evidence.seed,

@@ -36,6 +36,8 @@ interface Submission {
   readonly kind: "submit" | "graph"
   readonly key: string
   readonly body: object
+  /** How long it may take. */
+  readonly millis?: number
 }
 
 export const call = (rig: Rig, node: RigNode, method: string, path: string, options: CallOptions = {}) =>
@@ -77,6 +79,31 @@ export const createAgents = async (rig: Rig) => {
   await create(serialAgent, 1, 1)
 }
 
+/** One submission of a fault's own, written down like any other. Its task, when it was taken. */
+export const submitOnce = async (
+  of: { readonly rig: Rig; readonly history: History },
+  node: RigNode,
+  submission: Submission
+): Promise<Operation> => {
+  const operation = of.history.invoke({ kind: submission.kind, key: submission.key, node: node.name })
+  try {
+    const path = submission.kind === "graph" ? "/graphs" : "/tasks"
+    const { body, key } = submission
+    const response = await call(of.rig, node, "POST", path, { body, key, millis: submission.millis ?? 10_000 })
+    const answer = await bodyOf(response)
+    if (response.status === 202) {
+      const taskIds: ReadonlyArray<string> = submission.kind === "graph" ? Object.values(answer.tasks ?? {}) : [answer.id]
+      of.history.end(operation, { outcome: "ok", status: 202, taskId: answer.id, taskIds })
+    } else {
+      // Too busy is a no that may be asked again; 500 and above say that the outcome is not known.
+      of.history.end(operation, { outcome: response.status < 500 ? "fail" : "info", status: response.status })
+    }
+  } catch {
+    of.history.end(operation, { outcome: "info", status: 0 })
+  }
+  return operation
+}
+
 export const startLoad = (options: LoadOptions): Load => {
   const { chance, history, rig } = options
   const nodes = options.nodes ?? rig.nodes
@@ -96,31 +123,12 @@ export const startLoad = (options: LoadOptions): Load => {
 
   const nodeAt = (turn: number) => nodes[turn % nodes.length] ?? never()
 
-  const attempt = async (of: Submission, node: RigNode): Promise<Operation> => {
-    const operation = history.invoke({ kind: of.kind, key: of.key, node: node.name })
-    try {
-      const path = of.kind === "graph" ? "/graphs" : "/tasks"
-      const response = await call(rig, node, "POST", path, { body: of.body, key: of.key, millis: requestMillis })
-      const body = await bodyOf(response)
-      if (response.status === 202) {
-        const taskIds: ReadonlyArray<string> = of.kind === "graph" ? Object.values(body.tasks ?? {}) : [body.id]
-        history.end(operation, { outcome: "ok", status: 202, taskId: body.id, taskIds })
-      } else {
-        // Too busy is a no that may be asked again; 500 and above say that the outcome is not known.
-        history.end(operation, { outcome: response.status < 500 ? "fail" : "info", status: response.status })
-      }
-    } catch {
-      history.end(operation, { outcome: "info", status: 0 })
-    }
-    return operation
-  }
-
   const submit = async (turn: number) => {
     const of = submission()
     const began = performance.now()
     open++
     for (let tries = 0; ; tries++) {
-      const operation = await attempt(of, nodeAt(turn + tries))
+      const operation = await submitOnce(options, nodeAt(turn + tries), { ...of, millis: requestMillis })
       if (operation.outcome === "ok") {
         acknowledged.push(operation)
         break
@@ -214,10 +222,10 @@ const workOf = (draw: number, chance: Chance, sinkPort: number, key: string): re
   if (draw < 0.31) {
     return ["submit", { agent, payload: effect(key, "?ms=50"), configuration: { delivery: "at_most_once" } }]
   }
-  if (draw < 0.39) {
-    return ["submit", { agent, payload: effect(key, `?ms=${Math.floor(chance.between(200, 800))}`) }]
+  if (draw < 0.45) {
+    return ["submit", { agent, payload: effect(key, `?ms=${Math.floor(chance.between(200, 1_200))}`) }]
   }
-  if (draw < 0.42) {
+  if (draw < 0.48) {
     const task = (step: string, ...parents: ReadonlyArray<string>) => ({
       ...{ agent, type: "http.fetch", payload: effect(`${key}-${step}`) },
       ...(parents.length > 0 && { dependencies: parents.map((name) => ({ task: name })) })

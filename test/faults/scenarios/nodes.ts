@@ -1,7 +1,7 @@
 /** What happens to nodes: killed, at any time and at named places; frozen; blocked; ended in order. */
 import type { CrashAt, RigNode } from "../Rig.ts"
 import { type Fault, type FaultRun, quantile, seconds, sumOf } from "../Fault.ts"
-import { call } from "../Load.ts"
+import { call, submitOnce } from "../Load.ts"
 
 const up = ({ rig }: FaultRun): ReadonlyArray<RigNode> => rig.nodes.filter((node) => node.process().isUp())
 
@@ -115,7 +115,7 @@ export const freezeNode: Fault = {
       const node = run.chance.pick(run.rig.nodes)
       run.injected(`SIGSTOP ${node.name}`)
       node.process().signal("SIGSTOP")
-      await seconds(run.chance.between(8, 20))
+      await seconds(run.chance.between(8, Math.max(9, Math.min(20, run.millis / 2_000))))
       node.process().signal("SIGCONT")
       await seconds(5)
       fenced = Math.max(fenced, await sumOf(run.rig, "datamcp_task_ends_fenced_total"))
@@ -179,7 +179,7 @@ export const blockNode: Fault = {
     while (run.goesOn()) {
       run.injected("a task blocks its node for 10 s")
       const body = { agent: "busy", payload: { block_ms: 10_000 }, configuration: { delivery: "at_most_once" } }
-      await call(run.rig, node, "POST", "/tasks", { body, key: `busy-${run.history.operations.length}` }).catch(() => {})
+      await submitOnce(run, node, { kind: "submit", key: `busy-${run.history.operations.length}`, body, millis: 3_000 })
       await seconds(16)
     }
     const taken = (await sumOf(run.rig, "datamcp_instance_takeovers_total")) - before

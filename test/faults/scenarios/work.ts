@@ -1,6 +1,6 @@
 /** Work that is a trouble by itself: herds, wide and deep graphs, agents that crash. */
 import { type Fault, type FaultRun, seconds } from "../Fault.ts"
-import { bodyOf, call } from "../Load.ts"
+import { bodyOf, call, submitOnce } from "../Load.ts"
 import { latencies } from "./nodes.ts"
 
 const firstNode = ({ rig }: FaultRun) => {
@@ -24,17 +24,7 @@ export const herd: Fault = {
       const answers = await Promise.all(
         Array.from({ length: 500 }, async (_, number) => {
           const node = run.rotation[number % run.rotation.length] ?? firstNode(run)
-          const operation = run.history.invoke({ kind: "submit", key, node: node.name })
-          try {
-            const response = await call(run.rig, node, "POST", "/tasks", { body, key })
-            const { id } = await bodyOf(response)
-            const outcome = response.status === 202 ? "ok" : response.status < 500 ? "fail" : "info"
-            run.history.end(operation, { outcome, status: response.status, taskId: id, taskIds: outcome === "ok" ? [id] : [] })
-            return outcome === "ok" ? String(id) : undefined
-          } catch {
-            run.history.end(operation, { outcome: "info", status: 0 })
-            return undefined
-          }
+          return (await submitOnce(run, node, { kind: "submit", key, body })).taskId
         })
       )
       if (new Set(answers.filter((id) => id !== undefined)).size > 1) mistaken.push(key)
@@ -71,19 +61,10 @@ export const graphsUnderKills: Fault = {
       const [shape = "", tasks] = Object.entries(shapes)[turn % 3] ?? []
       const key = `graph-${turn}`
       const node = run.rotation.find((each) => each.process().isUp()) ?? firstNode(run)
-      const operation = run.history.invoke({ kind: "graph", key, node: node.name })
-      try {
-        const response = await call(run.rig, node, "POST", "/graphs", { body: { tasks }, key, millis: 15_000 })
-        const body = await bodyOf(response)
-        const ids: ReadonlyArray<string> = Object.values(body.tasks ?? {})
-        const outcome = response.status === 202 ? "ok" : response.status < 500 ? "fail" : "info"
-        run.history.end(operation, { outcome, status: response.status, taskId: body.id, taskIds: ids })
-        if (outcome === "ok") submitted++
-        const some = ids[Math.floor(run.chance.between(0, ids.length))]
-        if (some !== undefined) await call(run.rig, node, "POST", `/tasks/${some}/cancel`, { body: {} }).catch(() => undefined)
-      } catch {
-        run.history.end(operation, { outcome: "info", status: 0 })
-      }
+      const { outcome, taskIds } = await submitOnce(run, node, { kind: "graph", key, body: { tasks }, millis: 15_000 })
+      if (outcome === "ok") submitted++
+      const some = taskIds[Math.floor(run.chance.between(0, taskIds.length))]
+      if (some !== undefined) await call(run.rig, node, "POST", `/tasks/${some}/cancel`, { body: {} }).catch(() => undefined)
       await seconds(run.chance.between(0.5, 2))
       const victim = run.chance.pick(run.rig.nodes)
       run.injected(`a ${shape}; kill -9 ${victim.name}`)
