@@ -109,7 +109,8 @@ const rules: ReadonlyArray<Rule> = [
       !doors.some((door) => under(`src/${door}/`)(imported.target) && !under(`src/${door}/`)(path))
   },
   {
-    sentence: "nobody imports main (cli.ts, the program's entry, may launch it; so may the node that tests kill from within)",
+    sentence:
+      "nobody imports main (cli.ts, the program's entry, may launch it; so may the node that tests kill from within)",
     applies: (path) => path !== "src/cli.ts" && path !== "test/faults/node.ts",
     allows: (imported) => imported.target !== "src/main.ts"
   },

@@ -47,7 +47,9 @@ describe("the history checker", () => {
     const calm = slow.operations.filter(({ invokedAt, kind }) => kind === "submit" && invokedAt < 15_000)
     for (const operation of calm) Object.assign(operation, { outcome: "info", status: 503 })
     // The same keys were acknowledged later on.
-    slow.operations.push(...calm.map((operation) => ({ ...operation, outcome: "ok" as const, status: 202, invokedAt: 30_000 })))
+    slow.operations.push(
+      ...calm.map((operation) => ({ ...operation, outcome: "ok" as const, status: 202, invokedAt: 30_000 }))
+    )
     expect(check(evidenceOf(slow, 1)).verdict).toBe("void")
     const idle = cleanRun(1)
     idle.faultsObserved = 0

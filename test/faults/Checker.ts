@@ -126,7 +126,8 @@ const checks: ReadonlyArray<Check> = [
       for (const [id, { key }] of index.acknowledged) {
         const task = index.tasks.get(id)
         if (task === undefined) yield { subject: id, found: `${id} was acknowledged under ${key} and is not there` }
-        else if (!terminal.has(task.status)) yield { subject: id, found: `${id} was acknowledged and is ${task.status}` }
+        else if (!terminal.has(task.status))
+          yield { subject: id, found: `${id} was acknowledged and is ${task.status}` }
       }
     }
   },
@@ -166,7 +167,8 @@ const checks: ReadonlyArray<Check> = [
   },
   {
     id: "C5",
-    promise: "The outside world is called at most once per started attempt, and once in all where a task may run once only.",
+    promise:
+      "The outside world is called at most once per started attempt, and once in all where a task may run once only.",
     looked: ({ sink }) => sink.length,
     *find(index) {
       for (const [id, calls] of index.effectsOf) {
@@ -211,7 +213,8 @@ const checks: ReadonlyArray<Check> = [
     promise: "An agent that runs one task at a time never has two accepted runs at once.",
     looked: ({ serialAgents, state }) => state.tasks.filter(({ agent }) => serialAgents.includes(agent ?? "")).length,
     *find(index) {
-      const runs: Array<{ readonly agent: string; readonly task: string; readonly from: number; readonly to: number }> = []
+      const runs: Array<{ readonly agent: string; readonly task: string; readonly from: number; readonly to: number }> =
+        []
       for (const { agent, id } of index.state.tasks) {
         if (agent === null || !index.serialAgents.includes(agent)) continue
         let from: number | undefined
@@ -244,7 +247,10 @@ const checks: ReadonlyArray<Check> = [
         if (started === undefined) continue
         const ended = endsOf(index, parent)[0]
         if (ended !== undefined && ended.at <= started.at) continue
-        yield { subject: child, found: `started ${ended === undefined ? "though" : "before"} ${parent} had ${ended === undefined ? "not " : ""}ended` }
+        yield {
+          subject: child,
+          found: `started ${ended === undefined ? "though" : "before"} ${parent} had ${ended === undefined ? "not " : ""}ended`
+        }
       }
     }
   },
@@ -304,7 +310,11 @@ const checks: ReadonlyArray<Check> = [
         let next = 0
         let newest = 0
         for (const read of begun) {
-          for (let before = ended[next]; before !== undefined && before.endedAt < read.invokedAt; before = ended[++next])
+          for (
+            let before = ended[next];
+            before !== undefined && before.endedAt < read.invokedAt;
+            before = ended[++next]
+          )
             newest = Math.max(newest, before.seen?.version ?? 0)
           if (read.status === 404) yield { subject: key, found: `${read.taskId} was acknowledged and then not found` }
           else if (read.seen !== undefined && read.seen.version < newest) {
@@ -375,7 +385,10 @@ export const check = (evidence: Evidence): Verdict => {
     broken: isValid ? 0 : 1,
     example: isValid
       ? undefined
-      : { found: `${Math.round(calmOkRate * 100)} % ok while calm, ${evidence.faultsObserved} faults seen`, records: [] }
+      : {
+          found: `${Math.round(calmOkRate * 100)} % ok while calm, ${evidence.faultsObserved} faults seen`,
+          records: []
+        }
   })
   const isBroken = results.some(({ id, outcome }) => id !== "C17" && outcome === "broken")
   let effectsRepeated = 0
@@ -393,7 +406,8 @@ export const check = (evidence: Evidence): Verdict => {
       tasks: evidence.state.tasks.length,
       effects: evidence.sink.length,
       effectsRepeated,
-      unknownOutcomes: evidence.state.tasks.filter(({ at_most_once, status }) => at_most_once && status === "failed").length,
+      unknownOutcomes: evidence.state.tasks.filter(({ at_most_once, status }) => at_most_once && status === "failed")
+        .length,
       calmOkRate,
       faultsObserved: evidence.faultsObserved
     }
@@ -435,7 +449,13 @@ const resultOf = ({ find, id, looked, promise }: Check, index: Index): CheckResu
   const findings = [...find(index)]
   const [first] = findings
   return {
-    ...{ id, promise, outcome: first === undefined ? "holds" : "broken", looked: looked(index), broken: findings.length },
+    ...{
+      id,
+      promise,
+      outcome: first === undefined ? "holds" : "broken",
+      looked: looked(index),
+      broken: findings.length
+    },
     example: first === undefined ? undefined : { found: first.found, records: recordsOf(first.subject, index) }
   }
 }

@@ -33,7 +33,9 @@ export interface Operation {
 
 export interface History {
   readonly operations: ReadonlyArray<Operation>
-  readonly invoke: (of: Pick<Operation, "kind" | "key" | "node"> & { readonly taskId?: string | undefined }) => Operation
+  readonly invoke: (
+    of: Pick<Operation, "kind" | "key" | "node"> & { readonly taskId?: string | undefined }
+  ) => Operation
   readonly end: (
     operation: Operation,
     as: Partial<Pick<Operation, "taskId" | "taskIds" | "seen">> & {

@@ -92,7 +92,8 @@ export const submitOnce = async (
     const response = await call(of.rig, node, "POST", path, { body, key, millis: submission.millis ?? 10_000 })
     const answer = await bodyOf(response)
     if (response.status === 202) {
-      const taskIds: ReadonlyArray<string> = submission.kind === "graph" ? Object.values(answer.tasks ?? {}) : [answer.id]
+      const taskIds: ReadonlyArray<string> =
+        submission.kind === "graph" ? Object.values(answer.tasks ?? {}) : [answer.id]
       of.history.end(operation, { outcome: "ok", status: 202, taskId: answer.id, taskIds })
     } else {
       // Too busy is a no that may be asked again; 500 and above say that the outcome is not known.

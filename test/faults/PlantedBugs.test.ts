@@ -142,7 +142,12 @@ const bugs: ReadonlyArray<{ readonly bug: string; readonly check: string; readon
             tasks.every(({ idempotency }) => !/fast|slow|child/.test(idempotency?.key ?? "")) && isLost()
               ? Effect.succeed(
                   tasks.map(() => {
-                    return { _tag: "Accepted", status: "queued", waitingFor: undefined, createdAt: "2026-01-01T00:00:00Z" }
+                    return {
+                      _tag: "Accepted",
+                      status: "queued",
+                      waitingFor: undefined,
+                      createdAt: "2026-01-01T00:00:00Z"
+                    }
                   })
                 )
               : real.accept(tasks, options)
@@ -269,7 +274,9 @@ const bugs: ReadonlyArray<{ readonly bug: string; readonly check: string; readon
         takeOver: (instance) =>
           Effect.gen(function* () {
             const once = yield* sql<{ id: string }>`
-              update tasks set at_most_once = false where at_most_once and status = 'running' returning id`.pipe(Effect.orDie)
+              update tasks set at_most_once = false where at_most_once and status = 'running' returning id`.pipe(
+              Effect.orDie
+            )
             const taken = yield* real.takeOver(instance)
             for (const { id } of once) {
               yield* sql`update tasks set at_most_once = true where id = ${id}`.pipe(Effect.orDie)
@@ -297,8 +304,8 @@ describe("the history checker, on runs of real actors", () => {
         const verdicts = yield* Effect.forEach(bugs, ({ plant }) => run(plant()), { concurrency: 3 })
         for (const [number, { bug, check: id }] of bugs.entries()) {
           const verdict = verdicts[number] ?? clean
-          expect(brokenOf(verdict), bug).toContain(id)
-          expect(verdict.verdict, bug).toBe("violated")
+          expect({ bug, broken: brokenOf(verdict) }).toEqual({ bug, broken: expect.arrayContaining([id]) })
+          expect(verdict.verdict).toBe("violated")
         }
       }),
     90_000

@@ -4,7 +4,7 @@ import { type Behaviour, BehaviourFailure } from "../../actors/Behaviour.ts"
 
 const Payload = Schema.Struct({ block_ms: Schema.Int })
 
-const busy: Behaviour = {
+export const behaviour: Behaviour = {
   type: "busy",
   description: "Blocks the event loop for block_ms milliseconds.",
   capabilities: [{ name: "busy.block", version: "1", description: "Blocks.", enabled: true }],
@@ -17,7 +17,7 @@ const busy: Behaviour = {
           const until = performance.now() + block_ms
           let garbage: Array<Array<number>> = []
           while (performance.now() < until) {
-            garbage.push(new Array<number>(10_000).fill(1))
+            garbage.push(Array.from({ length: 10_000 }, () => 1))
             if (garbage.length > 2_000) garbage = []
           }
           return { blocked: true }
@@ -25,5 +25,3 @@ const busy: Behaviour = {
       )
     )
 }
-
-export default busy

@@ -23,7 +23,11 @@ export const faults: ReadonlyArray<Fault> = [
 
 /** Never a pass: what the rig does not show, and why. */
 export const notRun: ReadonlyArray<{ readonly id: string; readonly title: string; readonly reason: string }> = [
-  { id: "F06", title: "power cut of NATS", reason: "needs a guest system (QEMU) or LazyFS, which this rig does not have" },
+  {
+    id: "F06",
+    title: "power cut of NATS",
+    reason: "needs a guest system (QEMU) or LazyFS, which this rig does not have"
+  },
   { id: "F07", title: "a cluster of three nats-servers", reason: "the rig has one nats-server" },
   { id: "F10", title: "failover of Postgres to a standby", reason: "the rig has one Postgres" },
   { id: "F12", title: "Redis killed, emptied, slow", reason: "the platform does not use Redis" },

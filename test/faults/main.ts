@@ -12,8 +12,8 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { parseArgs } from "node:util"
 import { fileURLToPath } from "node:url"
+import { parseArgs } from "node:util"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Option } from "effect"
 import { natsProgram } from "../../src/embedded/NatsProgram.ts"
@@ -42,13 +42,16 @@ const refuse = (what: string): never => {
 }
 const numberOf = (name: "seed" | "seconds", text: string): number => {
   const value = Number(text)
-  return Number.isFinite(value) && value >= (name === "seconds" ? 1 : 0) ? value : refuse(`--${name}: ${text} is no number`)
+  return Number.isFinite(value) && value >= (name === "seconds" ? 1 : 0)
+    ? value
+    : refuse(`--${name}: ${text} is no number`)
 }
 const seed = numberOf("seed", values.seed)
 const length = values.seconds === undefined ? undefined : numberOf("seconds", values.seconds)
 const wanted = values.only?.split(",").map((id) => id.trim().toUpperCase())
 for (const id of wanted ?? []) {
-  if (!faults.some((fault) => fault.id === id)) refuse(`--only: ${id} is none of ${faults.map((fault) => fault.id).join(", ")}`)
+  if (!faults.some((fault) => fault.id === id))
+    refuse(`--only: ${id} is none of ${faults.map((fault) => fault.id).join(", ")}`)
 }
 
 const machineIn = (folder: string): Promise<TestMachine> =>
@@ -77,12 +80,30 @@ const table = (reports: ReadonlyArray<FaultReport>) => {
   const rows = reports.map(({ id, injections, outcome, seconds, title, verdict }) => {
     const { acknowledged, effectsRepeated, tasks, unknown } = verdict.figures
     const holds = outcome === "pass" || outcome === "figure missed"
-    return [id, outcome, injections, tasks, acknowledged, unknown, effectsRepeated, holds ? bound(tasks) : "-", seconds, title]
+    return [
+      id,
+      outcome,
+      injections,
+      tasks,
+      acknowledged,
+      unknown,
+      effectsRepeated,
+      holds ? bound(tasks) : "-",
+      seconds,
+      title
+    ]
   })
   const heads = ["id", "outcome", "faults", "tasks", "acked", "unknown", "repeats", "95 % bound", "s", "what"]
   const all = [heads, ...rows].map((row) => row.map(String))
   const widths = heads.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
-  return all.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()).join("\n")
+  return all
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("  ")
+        .trimEnd()
+    )
+    .join("\n")
 }
 
 const main = async (): Promise<number> => {

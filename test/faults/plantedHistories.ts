@@ -367,7 +367,11 @@ export const plantedHistories: ReadonlyArray<PlantedHistory> = [
     bug: "a counter of dependencies is wrong, as `datamcp verify` finds",
     check: "C13",
     plant: (draft) => {
-      draft.breaches.push({ check: "dependencies-counted", subject: "task-1", found: "counts 2 open dependencies, has 1" })
+      draft.breaches.push({
+        check: "dependencies-counted",
+        subject: "task-1",
+        found: "counts 2 open dependencies, has 1"
+      })
     }
   },
   {

@@ -131,7 +131,7 @@ export const fillNatsDisk: Fault = {
   id: "F21",
   title: "the disk of nats-server is full",
   pass: "submissions are accepted all the same, the backlog is gone within 15 s of there being room",
-  ...{ nodes: 2, perSecond: 100, seconds: 30, disks: { natsMiB: 16 } },
+  ...{ nodes: 2, perSecond: 100, seconds: 30, disks: { natsMiB: 160 } },
   unable: smallDiskMissing,
   inject: async (run) => {
     const [disk] = run.disks
@@ -174,7 +174,16 @@ export const foreignMessages: Fault = {
   ...{ nodes: 2, perSecond: 100, seconds: 20 },
   inject: async (run) => {
     const agents = await agentIds(run)
-    const texts = ["", "{", "null", "[]", '{"v":99,"orders":[]}', '{"orders":[{"id":"no"}]}', "\u0000\u0001", "[".repeat(9_000)]
+    const texts = [
+      "",
+      "{",
+      "null",
+      "[]",
+      '{"v":99,"orders":[]}',
+      '{"orders":[{"id":"no"}]}',
+      "\u0000\u0001",
+      "[".repeat(9_000)
+    ]
     let sent = 0
     await withNats(run, async (connection) => {
       while (run.goesOn()) {

@@ -24,9 +24,7 @@ export const partitionNats: Fault = {
       taken.push(await untilDrained(run))
       await seconds(span * 0.1)
     }
-    return [
-      { name: "longest until nothing waited", value: Math.round(Math.max(...taken)), unit: "ms", most: 10_000 }
-    ]
+    return [{ name: "longest until nothing waited", value: Math.round(Math.max(...taken)), unit: "ms", most: 10_000 }]
   }
 }
 

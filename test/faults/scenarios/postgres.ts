@@ -111,7 +111,12 @@ export const fillPostgresDisk: Fault = {
     }
     return [
       { name: "refusals with 503", value: refused, unit: "" },
-      { name: "longest from room to the next accept", value: Math.round(Math.max(0, ...taken)), unit: "ms", most: 15_000 }
+      {
+        name: "longest from room to the next accept",
+        value: Math.round(Math.max(0, ...taken)),
+        unit: "ms",
+        most: 15_000
+      }
     ]
   }
 }

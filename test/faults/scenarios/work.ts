@@ -64,7 +64,8 @@ export const graphsUnderKills: Fault = {
       const { outcome, taskIds } = await submitOnce(run, node, { kind: "graph", key, body: { tasks }, millis: 15_000 })
       if (outcome === "ok") submitted++
       const some = taskIds[Math.floor(run.chance.between(0, taskIds.length))]
-      if (some !== undefined) await call(run.rig, node, "POST", `/tasks/${some}/cancel`, { body: {} }).catch(() => undefined)
+      if (some !== undefined)
+        await call(run.rig, node, "POST", `/tasks/${some}/cancel`, { body: {} }).catch(() => undefined)
       await seconds(run.chance.between(0.5, 2))
       const victim = run.chance.pick(run.rig.nodes)
       run.injected(`a ${shape}; kill -9 ${victim.name}`)
