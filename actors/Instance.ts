@@ -48,6 +48,8 @@ export const InstanceLimits = Context.Reference<{
   readonly backlogTasks: number
   /** Least time between two looks into the ledger for work that no message told of. */
   readonly backlogEvery: Duration.Duration
+  /** Longest time without such a look: messages that keep coming say nothing of those that are lost. */
+  readonly backlogWithin: Duration.Duration
   /** Time between reports of progress of one task. */
   readonly progressEvery: Duration.Duration
   /** How often running tasks are checked for having been ended from outside. */
@@ -62,6 +64,7 @@ export const InstanceLimits = Context.Reference<{
     onTheirWayMax: 10_000,
     backlogTasks: 250,
     backlogEvery: Duration.seconds(2),
+    backlogWithin: Duration.seconds(6),
     progressEvery: Duration.millis(100),
     checkEvery: Duration.seconds(5),
     cleanUpWithin: Duration.seconds(5)
@@ -174,7 +177,8 @@ export const run = Effect.fnUntraced(function* (input: {
   let returning = 0
   /** On the monotonic clock. */
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
-  let lastActive = now()
+  const opened = now()
+  let lastActive = opened
   let lastDelivery = Number.NEGATIVE_INFINITY
   let lastLook = Number.NEGATIVE_INFINITY
   /** The ledger is known or likely to have more than messages told: look as soon as there is room. */
@@ -537,7 +541,10 @@ export const run = Effect.fnUntraced(function* (input: {
     const every = Duration.toMillis(limits.backlogEvery)
     const quiet = moment - lastDelivery >= every || !bus.connected()
     const idle = lanes.size() === 0 && free() > 0 && (backlogWanted || quiet)
-    if (intake === "open" && (woken || idle) && moment - lastLook >= every) yield* look
+    // In ordinary times the reconciler's wakes come sooner. They do not when it is cut off from the bus, or the node is that
+    // accepted the tasks.
+    const overdue = moment - Math.max(lastLook, opened) >= Duration.toMillis(limits.backlogWithin)
+    if (intake === "open" && (woken || idle || overdue) && moment - lastLook >= every) yield* look
     const asleep = !isBusy() && lanes.size() === 0 && now() - lastActive >= Duration.toMillis(limits.idleAfter)
     if (intake === "open" && asleep) finish({ _tag: "Idle" })
   })

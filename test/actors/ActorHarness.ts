@@ -44,6 +44,7 @@ const quick = Layer.mergeAll(
     Effect.map(InstanceLimits, (limits) => ({
       ...limits,
       backlogEvery: Duration.millis(200),
+      backlogWithin: Duration.millis(600),
       progressEvery: Duration.millis(30),
       checkEvery: Duration.millis(300),
       cleanUpWithin: Duration.millis(100)
