@@ -12,14 +12,15 @@ import { smallDiskMissing } from "../SmallDisk.ts"
 const stop = ({ rig }: FaultRun) => Effect.runPromise(rig.nats.kill9)
 const start = ({ rig }: FaultRun) => Effect.runPromise(rig.nats.start)
 
-/** Milliseconds until no task has been queued for longer than 4 s, but for those of the serial agent, whose queue is its own. */
-export const untilDrained = async ({ rig }: FaultRun, withinMillis = 60_000): Promise<number> => {
+/** Milliseconds until no task has been queued for longer than `olderSeconds`, but for those of the serial agent, whose queue is its own. */
+export const untilDrained = async ({ rig }: FaultRun, olderSeconds = 4): Promise<number> => {
+  const withinMillis = 60_000
   const began = performance.now()
   while (performance.now() - began < withinMillis) {
     const [row] = await query<{ n: number }>(
       rig.databaseUrl,
       `select count(*)::int as n from tasks t join agents a on a.id = t.agent_id
-       where t.status = 'queued' and t.queued_at < now() - interval '4 seconds' and a.name <> '${serialAgent}'`
+       where t.status = 'queued' and t.queued_at < now() - interval '${olderSeconds} seconds' and a.name <> '${serialAgent}'`
     ).catch(() => [])
     if (row?.n === 0) return performance.now() - began
     await seconds(0.05)

@@ -8,7 +8,7 @@ const shapes: ReadonlyArray<ReadonlyArray<Direction>> = [["up", "down"], ["up"],
 export const partitionNats: Fault = {
   id: "F13",
   title: "a node is cut off from NATS, both ways and one way",
-  pass: "work goes on, the backlog is gone within 10 s",
+  pass: "work goes on: no task waits longer than 10 s, and soon after none longer than 4 s",
   ...{ nodes: 2, perSecond: 100, seconds: 60 },
   inject: async (run) => {
     const taken: Array<number> = []
@@ -18,13 +18,13 @@ export const partitionNats: Fault = {
       run.injected(`${node.name} and NATS: nothing passes ${shape.join(" and ")}`)
       node.toNats.partition(shape)
       await seconds(span * 0.8)
-      // While it lasts, too: what messages do not tell is found in the ledger.
-      taken.push(await untilDrained(run))
+      // While it lasts, too: what messages do not tell is found in the ledger, if not as fast.
+      taken.push(await untilDrained(run, 10))
       node.toNats.heal()
       taken.push(await untilDrained(run))
       await seconds(span * 0.1)
     }
-    return [{ name: "longest until nothing waited", value: Math.round(Math.max(...taken)), unit: "ms", most: 10_000 }]
+    return [{ name: "longest until nothing waited so long", value: Math.round(Math.max(...taken)), unit: "ms", most: 10_000 }]
   }
 }
 
