@@ -55,7 +55,7 @@ export interface Fault {
   readonly unable?: () => string | undefined
   /** Time within which all must have ended afterwards. */
   readonly quietSeconds?: number
-  /** From a kill to the next start of what ran there, p99; no bound when absent. */
+  /** From a kill to the next start of what ran there, p99; not looked at when absent. */
   readonly resumeMillisMost?: number
   /** Figures of its own are made by `inject`, or from what is stored at the end. */
   readonly inject: (run: FaultRun) => Promise<ReadonlyArray<Figure>>
@@ -213,7 +213,8 @@ const resumeFigures = (
   kills: ReadonlyArray<number>,
   most: number | undefined
 ): ReadonlyArray<Figure> => {
-  if (kills.length === 0) return []
+  // Where other faults take instances away as well, nothing says which of them a lost attempt is owed to.
+  if (kills.length === 0 || most === undefined) return []
   const taken: Array<number> = []
   let lostAt: number | undefined
   let task = ""
@@ -230,7 +231,7 @@ const resumeFigures = (
   return [
     { name: "attempts lost to kills and run again", value: taken.length, unit: "" },
     { name: "from kill to next start, p50", value: Math.round(quantile(taken, 0.5)), unit: "ms" },
-    { name: "from kill to next start, p99", value: Math.round(quantile(taken, 0.99)), unit: "ms", ...(most !== undefined && { most }) }
+    { name: "from kill to next start, p99", value: Math.round(quantile(taken, 0.99)), unit: "ms", most }
   ]
 }
 
