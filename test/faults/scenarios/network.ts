@@ -24,7 +24,9 @@ export const partitionNats: Fault = {
       taken.push(await untilDrained(run))
       await seconds(span * 0.1)
     }
-    return [{ name: "longest until nothing waited so long", value: Math.round(Math.max(...taken)), unit: "ms", most: 10_000 }]
+    return [
+      { name: "longest until nothing waited so long", value: Math.round(Math.max(...taken)), unit: "ms", most: 10_000 }
+    ]
   }
 }
 
