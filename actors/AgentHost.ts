@@ -31,6 +31,8 @@ export const HostLimits = Context.Reference<{
   readonly sweepAgents: number
   /** Time between sweeps while the bus is down and brings nobody's wake. */
   readonly sweepEvery: Duration.Duration
+  /** The same while the bus seems up: it may be somebody else who is cut off from it. */
+  readonly sweepWithin: Duration.Duration
   /** Instances that may be starting at a time. */
   readonly startsAtATime: number
 }>("datamcp/actors/HostLimits", {
@@ -39,6 +41,7 @@ export const HostLimits = Context.Reference<{
     heartbeatEvery: Duration.seconds(3),
     sweepAgents: 10_000,
     sweepEvery: Duration.seconds(2),
+    sweepWithin: Duration.seconds(10),
     startsAtATime: 16
   })
 })
@@ -271,10 +274,12 @@ export class AgentHost extends Context.Service<
       }).pipe(Effect.schedule(Schedule.spaced(limits.heartbeatEvery)), Effect.forkScoped)
 
       // Instances that hibernate are woken over the bus: while it is down, this node looks for its work itself.
-      yield* Effect.suspend(() => (bus.connected() ? Effect.void : sweep)).pipe(
-        Effect.schedule(Schedule.spaced(limits.sweepEvery)),
-        Effect.forkScoped
-      )
+      let lastSweep = now()
+      yield* Effect.suspend(() => {
+        if (bus.connected() && now() - lastSweep < Duration.toMillis(limits.sweepWithin)) return Effect.void
+        lastSweep = now()
+        return sweep
+      }).pipe(Effect.schedule(Schedule.spaced(limits.sweepEvery)), Effect.forkScoped)
 
       // Closing hands everything over: running tasks may end within the grace, the others are given back.
       yield* Effect.addFinalizer(() =>

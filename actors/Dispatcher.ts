@@ -16,6 +16,7 @@ import type { TaskPriority } from "../protocol/Task.ts"
 import { withSpanFrom } from "../protocol/TraceContext.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
 import { Bus } from "./ports/Bus.ts"
+import { CrashPoints } from "./ports/CrashPoints.ts"
 import { Ledger, type Ready } from "./ports/Ledger.ts"
 import { defaults } from "./Routing.ts"
 
@@ -39,6 +40,7 @@ export class Dispatcher extends Context.Service<
       const ledger = yield* Ledger
       const directory = yield* AgentDirectory
       const clock = yield* Clock.Clock
+      const crashPoint = yield* CrashPoints
       const wakeEveryMillis = Duration.toMillis(yield* WakeEvery)
       const woken = new Map<string, number>()
       const atHome = new Map<AgentId, (order: TaskOrder) => boolean>()
@@ -63,7 +65,9 @@ export class Dispatcher extends Context.Service<
         for (const { order } of ready) if (order.trace !== undefined) yield* dispatched(order)
         if (orders.length < ready.length) yield* Metric.update(Metrics.dispatchHanded, ready.length - orders.length)
         if (orders.length === 0) return
+        crashPoint("dispatch", "before")
         yield* bus.dispatch(orders)
+        crashPoint("dispatch", "after")
         if (wake.size === 0) return
         for (const [key, at] of woken) if (now - at >= wakeEveryMillis) woken.delete(key)
         yield* bus.notify({ _tag: "Wake", agents: Array.from(wake, ([id, lanes]) => ({ id, lanes: [...lanes] })) })

@@ -28,6 +28,7 @@ import * as Lanes from "./Lanes.ts"
 import * as ProgressReports from "./ProgressReports.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
 import { Bus, type Delivery } from "./ports/Bus.ts"
+import { CrashPoints } from "./ports/CrashPoints.ts"
 import { type Claimed, Ledger, type RunningTask, type Settlement, type Slot } from "./ports/Ledger.ts"
 import { crashed, noCrashes, restartPolicy } from "./RestartIntensity.ts"
 import * as Routing from "./Routing.ts"
@@ -47,6 +48,8 @@ export const InstanceLimits = Context.Reference<{
   readonly backlogTasks: number
   /** Least time between two looks into the ledger for work that no message told of. */
   readonly backlogEvery: Duration.Duration
+  /** Longest time without such a look: messages that keep coming say nothing of those that are lost. */
+  readonly backlogWithin: Duration.Duration
   /** Time between reports of progress of one task. */
   readonly progressEvery: Duration.Duration
   /** How often running tasks are checked for having been ended from outside. */
@@ -61,6 +64,7 @@ export const InstanceLimits = Context.Reference<{
     onTheirWayMax: 10_000,
     backlogTasks: 250,
     backlogEvery: Duration.seconds(2),
+    backlogWithin: Duration.seconds(6),
     progressEvery: Duration.millis(100),
     checkEvery: Duration.seconds(5),
     cleanUpWithin: Duration.seconds(5)
@@ -146,6 +150,7 @@ export const run = Effect.fnUntraced(function* (input: {
   const limits = yield* InstanceLimits
   const conversationLimits = yield* Conversation.ConversationLimits
   const clock = yield* Clock.Clock
+  const crashPoint = yield* CrashPoints
   const context = yield* Effect.context<Ledger | Scheduler | Behaviours | BehaviourServices>()
   const fork = Effect.runForkWith(context)
   const generations = yield* Generations.make(input.agent)
@@ -172,7 +177,8 @@ export const run = Effect.fnUntraced(function* (input: {
   let returning = 0
   /** On the monotonic clock. */
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
-  let lastActive = now()
+  const opened = now()
+  let lastActive = opened
   let lastDelivery = Number.NEGATIVE_INFINITY
   let lastLook = Number.NEGATIVE_INFINITY
   /** The ledger is known or likely to have more than messages told: look as soon as there is room. */
@@ -219,7 +225,9 @@ export const run = Effect.fnUntraced(function* (input: {
     const decided = () => {
       if (--undecided > 0) return
       deliveries.delete(delivery)
+      crashPoint("acknowledge", "before")
       delivery.ack()
+      crashPoint("acknowledge", "after")
     }
     deliveries.add(delivery)
     lastDelivery = lastActive = now()
@@ -455,6 +463,7 @@ export const run = Effect.fnUntraced(function* (input: {
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const began = clock.monotonicTimeNanosUnsafe()
+        crashPoint("run", "before")
         const end = yield* restore(
           Attempt.run({
             order,
@@ -467,6 +476,7 @@ export const run = Effect.fnUntraced(function* (input: {
             cleanUpWithin: limits.cleanUpWithin
           })
         ).pipe(Effect.catchCause(() => Effect.succeed<TaskLifecycle.AttemptEnd>({ _tag: "Stopped" })))
+        crashPoint("run", "after")
         // Its chunks must be in before its end is: nothing comes after that.
         const said = conversation.close()
         if (said !== undefined) yield* said
@@ -533,7 +543,10 @@ export const run = Effect.fnUntraced(function* (input: {
     const every = Duration.toMillis(limits.backlogEvery)
     const quiet = moment - lastDelivery >= every || !bus.connected()
     const idle = lanes.size() === 0 && free() > 0 && (backlogWanted || quiet)
-    if (intake === "open" && (woken || idle) && moment - lastLook >= every) yield* look
+    // In ordinary times the reconciler's wakes come sooner. They do not when it is cut off from the bus, or the node is that
+    // accepted the tasks.
+    const overdue = moment - Math.max(lastLook, opened) >= Duration.toMillis(limits.backlogWithin)
+    if (intake === "open" && (woken || idle || overdue) && moment - lastLook >= every) yield* look
     const asleep = !isBusy() && lanes.size() === 0 && now() - lastActive >= Duration.toMillis(limits.idleAfter)
     if (intake === "open" && asleep) finish({ _tag: "Idle" })
   })

@@ -9,6 +9,7 @@ import { Context, Duration, Effect, Fiber, Metric, Queue, Schedule, Semaphore } 
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
 import { Bus } from "../../actors/ports/Bus.ts"
+import { CrashPoints } from "../../actors/ports/CrashPoints.ts"
 import type { GraphWork } from "../../actors/ports/GraphLedger.ts"
 import { LedgerUnavailable, type Ready } from "../../actors/ports/Ledger.ts"
 import type { Event } from "../../protocol/Event.ts"
@@ -88,6 +89,7 @@ export const make = (node: NodeName) =>
     const sql = yield* SqlClient.SqlClient
     const bus = yield* Bus
     const limits = yield* LedgerLimits
+    const crashPoint = yield* CrashPoints
     const scope = yield* Effect.scope
     const actor = `node:${node}`
     const ready = yield* Queue.sliding<Ready>(limits.readyMax)
@@ -132,6 +134,8 @@ export const make = (node: NodeName) =>
     ): Effect.Effect<ReadonlyArray<Row>, StatementRefused> =>
       Effect.suspend(() => {
         let again = false
+        const place = `commit:${operation}`
+        crashPoint(place, "before")
         const answer = Effect.mapError(
           Effect.suspend(() => statement(again)),
           (error) => (isTransient(error) ? new OutcomeUnknown(messageOf(error)) : new StatementRefused(error))
@@ -147,7 +151,10 @@ export const make = (node: NodeName) =>
         return Effect.retry(once, {
           schedule: repeatedly,
           while: (error) => error._tag === "OutcomeUnknown"
-        }).pipe(Effect.catchTag("OutcomeUnknown", Effect.die))
+        }).pipe(
+          Effect.catchTag("OutcomeUnknown", Effect.die),
+          Effect.tap(() => Effect.sync(() => crashPoint(place, "after")))
+        )
       }).pipe(Effect.trackDuration(Metrics.ledgerCommitSeconds({ operation }), Duration.toSeconds))
 
     /** The same for callers who may be told, in time, that the outcome is not known. */
@@ -165,7 +172,16 @@ export const make = (node: NodeName) =>
       return within(commitUntilKnown(operation, statement), patience, late)
     }
 
-    const publish = (events: ReadonlyArray<Event>) => (events.length === 0 ? Effect.void : bus.publishEvents(events))
+    const publish = (events: ReadonlyArray<Event>) =>
+      events.length === 0
+        ? Effect.void
+        : Effect.suspend(() => {
+            crashPoint("publish:events", "before")
+            return Effect.andThen(
+              bus.publishEvents(events),
+              Effect.sync(() => crashPoint("publish:events", "after"))
+            )
+          })
 
     /** Hands queued tasks to whoever dispatches. Failing to is no harm: the reconciler finds them. */
     const offerReady = (ids: ReadonlyArray<string>) =>

@@ -44,6 +44,7 @@ const quick = Layer.mergeAll(
     Effect.map(InstanceLimits, (limits) => ({
       ...limits,
       backlogEvery: Duration.millis(200),
+      backlogWithin: Duration.millis(600),
       progressEvery: Duration.millis(30),
       checkEvery: Duration.millis(300),
       cleanUpWithin: Duration.millis(100)
@@ -85,23 +86,26 @@ export const worldOn = <A, E, R>(database: Layer.Layer<A, E, R>) =>
 
 export const world = worldOn(Database.layer)
 
-/** A node's actors, on a world. */
-export const node = (name: string) =>
+/** A node's actors, on a world; on its own ledger unless another one is given. */
+export const node = (name: string, ledger = PostgresLedger.layer(NodeName.make(name))) =>
   Reconciler.layer.pipe(
     Layer.provideMerge(AgentHost.layer),
     Layer.provideMerge(Scheduler.layer),
     Layer.provideMerge(Dispatcher.layer),
     Layer.provideMerge(Layer.mergeAll(AgentDirectory.layer, LimitDirectory.layer)),
     Layer.provideMerge(Layer.mergeAll(AgentStorePostgres.layer, LimitRegistry.layer)),
-    Layer.provideMerge(PostgresLedger.layer(NodeName.make(name)))
+    Layer.provideMerge(ledger)
   )
 
 /** One node and its world. */
 export const solo = node("solo").pipe(Layer.provideMerge(SoloPlacement.layer), Layer.provideMerge(world))
 
 /** A node of its own in the scope; closing it ends the node in order. */
-export const start = (name: string, placement: Layer.Layer<Placement> = SoloPlacement.layer) =>
-  Layer.build(Layer.fresh(node(name)).pipe(Layer.provideMerge(placement)))
+export const start = (
+  name: string,
+  placement: Layer.Layer<Placement> = SoloPlacement.layer,
+  ledger = PostgresLedger.layer(NodeName.make(name))
+) => Layer.build(Layer.fresh(node(name, ledger)).pipe(Layer.provideMerge(placement)))
 
 /** Placement that a test decides: which node owns the instances, and tells it when that changes. */
 export const switchable = () => {

@@ -98,6 +98,7 @@ export const make = (machine: Machine, chance: Chance): SimPlacement => {
       })
       return Placement.of({
         node: NodeName.make(name),
+        takesWork: () => true,
         owns: (agentId, index) => member.believes.has(shardOf(agentId, index)),
         onChange: (handler) =>
           Effect.asVoid(

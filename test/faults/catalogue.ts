@@ -1,0 +1,42 @@
+/** The faults of the catalogue: those that the rig runs, and those that are shown elsewhere or cannot be had, with the reason. */
+import type { Fault } from "./Fault.ts"
+import { soak } from "./scenarios/mixed.ts"
+import {
+  damageStore,
+  doubleMessages,
+  fillNatsDisk,
+  foreignMessages,
+  freezeServers,
+  killNats,
+  takeAwayStreams
+} from "./scenarios/nats.ts"
+import { flap, partitionNats, partitionPostgres } from "./scenarios/network.ts"
+import { blockNode, crashAtPoints, freezeNode, killAllNodes, killNodes, rollNodes } from "./scenarios/nodes.ts"
+import { fillPostgresDisk, killPostgres, loseAnswers, slowPostgres } from "./scenarios/postgres.ts"
+import { crashingAgent, graphsUnderKills, herd } from "./scenarios/work.ts"
+
+export const faults: ReadonlyArray<Fault> = [
+  ...[killNodes, crashAtPoints, killAllNodes, killNats, damageStore, killPostgres, loseAnswers, slowPostgres],
+  ...[partitionNats, partitionPostgres, flap, freezeNode, freezeServers, blockNode, fillPostgresDisk, fillNatsDisk],
+  ...[foreignMessages, doubleMessages, takeAwayStreams, herd, rollNodes, graphsUnderKills, crashingAgent, soak]
+]
+
+/** Never a pass: what the rig does not show, and why. */
+export const notRun: ReadonlyArray<{ readonly id: string; readonly title: string; readonly reason: string }> = [
+  {
+    id: "F06",
+    title: "power cut of NATS",
+    reason: "needs a guest system (QEMU) or LazyFS, which this rig does not have"
+  },
+  { id: "F07", title: "a cluster of three nats-servers", reason: "the rig has one nats-server" },
+  { id: "F10", title: "failover of Postgres to a standby", reason: "the rig has one Postgres" },
+  { id: "F12", title: "Redis killed, emptied, slow", reason: "the platform does not use Redis" },
+  { id: "F18", title: "wall clocks that jump", reason: "needs libfaketime, which is not installed here" },
+  { id: "F22", title: "full disks of artifacts, audit and logs", reason: "not built; there is no audit store yet" },
+  { id: "F23", title: "no file descriptors, no memory", reason: "not built" },
+  { id: "F24", title: "poison tasks of all kinds", reason: "not built here; crashes alone are F34" },
+  { id: "F28", title: "slow consumers", reason: "not built; there is no WebSocket yet" },
+  { id: "F31", title: "rolling upgrade", reason: "needs two versions side by side" },
+  { id: "F32", title: "DNS failure, TLS expiry and rotation", reason: "not built; the rig's edges are plain TCP" },
+  { id: "F36", title: "restore from a backup", reason: "not built here" }
+]
