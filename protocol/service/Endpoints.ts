@@ -62,6 +62,7 @@ import {
 } from "../Schedule.ts"
 import { PauseTask, SignalReceipt, TaskSignals } from "../Signal.ts"
 import { AcceptedGraph, AcceptedTask, Graph, GraphSummary, SubmitGraph, SubmitTask, Task } from "../Task.ts"
+import { InstanceIndex, InstanceOrder, ShowSupervision, SteerInstance, SupervisionTree } from "../Supervision.ts"
 import {
   AcknowledgeTask,
   ActOnTasks,
@@ -143,6 +144,7 @@ export type ServiceGroup =
   | "graphs"
   | "agents"
   | "limits"
+  | "supervision"
   | "schedules"
   | "webhooks"
   | "hooks"
@@ -228,6 +230,7 @@ const ifVersion = {
   if_version: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })))
 }
 const ofLimit = { limit: LimitRef }
+const ofInstance = { ...ofAgent, index: InstanceIndex }
 const submits = { takesKey: true, problems: [IdempotencyMismatch] } as const
 
 export const endpoints = {
@@ -782,6 +785,30 @@ export const endpoints = {
     }).annotate({ identifier: "GetLimitUsage" }),
     answer: LimitUsage,
     problems: [LimitNotFound]
+  }),
+  "supervision.show": endpoint("supervision", "show", {
+    summary: "A page of the supervision tree: agents, their instances, where they are and how they do.",
+    request: ShowSupervision,
+    answer: SupervisionTree,
+    problems: [AgentNotFound]
+  }),
+  "supervision.restart": endpoint("supervision", "restart", {
+    summary: "Start an instance anew; what it runs is given back without using an attempt.",
+    request: Schema.Struct({ ...ofInstance, ...SteerInstance.fields }).annotate({ identifier: "RestartInstance" }),
+    answer: InstanceOrder,
+    problems: [AgentNotFound, Conflict]
+  }),
+  "supervision.quarantine": endpoint("supervision", "quarantine", {
+    summary: "An instance gives back what it runs and takes nothing until it is released.",
+    request: Schema.Struct({ ...ofInstance, ...SteerInstance.fields }).annotate({ identifier: "QuarantineInstance" }),
+    answer: InstanceOrder,
+    problems: [AgentNotFound, Conflict]
+  }),
+  "supervision.release": endpoint("supervision", "release", {
+    summary: "Let an instance work again after a quarantine.",
+    request: Schema.Struct({ ...ofInstance, ...SteerInstance.fields }).annotate({ identifier: "ReleaseInstance" }),
+    answer: InstanceOrder,
+    problems: [AgentNotFound, Conflict]
   })
 } as const
 

@@ -35,6 +35,7 @@ import { currentExchange } from "./nodeRequest.ts"
 import { RequestBodies } from "./RequestBodies.ts"
 import * as ScheduleRoutes from "./ScheduleRoutes.ts"
 import * as SignalRoutes from "./SignalRoutes.ts"
+import * as SupervisionRoutes from "./SupervisionRoutes.ts"
 import * as StreamRoutes from "./StreamRoutes.ts"
 import * as SystemRoutes from "./SystemRoutes.ts"
 import * as TaskRoutes from "./TaskRoutes.ts"
@@ -101,6 +102,7 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     ArtifactRoutes.layer,
     ScheduleRoutes.layer,
     LimitRoutes.layer,
+    SupervisionRoutes.layer,
     ApiKeyRoutes.layer,
     WebhookRoutes.layer,
     HookRoutes.layer,

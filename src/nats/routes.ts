@@ -22,6 +22,7 @@ import { limitHandlers } from "./limitHandlers.ts"
 import { bearerKey, idempotencyKey } from "./RequestHead.ts"
 import { scheduleHandlers } from "./scheduleHandlers.ts"
 import { signalHandlers } from "./signalHandlers.ts"
+import { supervisionHandlers } from "./supervisionHandlers.ts"
 import { taskHandlers } from "./taskHandlers.ts"
 import { webhookHandlers } from "./webhookHandlers.ts"
 
@@ -46,6 +47,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
     ...(yield* graphHandlers),
     ...(yield* agentHandlers),
     ...(yield* limitHandlers),
+    ...(yield* supervisionHandlers),
     ...(yield* scheduleHandlers),
     ...(yield* webhookHandlers)
   }

@@ -34,12 +34,16 @@ const shardCount = 128
 const group = "default"
 const tablePrefix = "datamcp_cluster"
 
+/** Most nodes that are named. */
+const nodesMax = 1_000
+
 /** How often held shards are looked at. */
 const lookEveryMillis = 100
 
 const make = Effect.fnUntraced(function* (node: NodeName) {
   const sharding = yield* Sharding.Sharding
   const leases = yield* ShardLeases
+  const sql = yield* SqlClient.SqlClient
   const shards = Array.from({ length: shardCount }, (_, index) => ShardId.make(group, index + 1))
   const owned = new Set<number>()
   const lostAt = new Map<number, number>()
@@ -81,6 +85,14 @@ const make = Effect.fnUntraced(function* (node: NodeName) {
 
   return Placement.of({
     node,
+    nodes: sql<{ readonly node: NodeName }>`
+      select distinct split_part(address, ':', 1) as node from ${sql(`${tablePrefix}_runners`)}
+      where last_heartbeat > now() - interval '1 minute' limit ${nodesMax}
+    `.pipe(
+      Effect.map((rows) => rows.map((row) => row.node)),
+      Effect.timeoutOrElse({ duration: "1 second", orElse: () => Effect.succeed([]) }),
+      Effect.orElseSucceed(() => [])
+    ),
     owns: (agentId, index) => owned.has(sharding.getShardId(EntityId.make(`${agentId}/${index}`), group).id),
     onChange: (handler) =>
       Effect.asVoid(

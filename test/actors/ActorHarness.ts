@@ -112,6 +112,7 @@ export const switchable = () => {
       Placement,
       Placement.of({
         node: NodeName.make(name),
+        nodes: Effect.succeed([NodeName.make(name)]),
         owns: () => owner === name,
         onChange: (handler) =>
           Effect.acquireRelease(

@@ -7,6 +7,7 @@ export const layer = Layer.succeed(
   Placement,
   Placement.of({
     node: NodeName.make("solo"),
+    nodes: Effect.succeed([NodeName.make("solo")]),
     owns: () => true,
     onChange: () => Effect.void,
     singleton: (_, loop) => Effect.asVoid(Effect.forkScoped(loop))
