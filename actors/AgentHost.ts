@@ -13,8 +13,8 @@
  */
 import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Metric, Schedule, Semaphore } from "effect"
 import type { AgentId } from "../protocol/Ids.ts"
-import * as Metrics from "../protocol/Metrics.ts"
 import * as Limits from "../protocol/Limits.ts"
+import * as Metrics from "../protocol/Metrics.ts"
 import type { Crash, HostedInstance } from "../protocol/Supervision.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
 import { type Decision, SupervisorLimits } from "./AgentSupervisor.ts"
@@ -168,7 +168,11 @@ export class AgentHost extends Context.Service<
             continue
           }
           const crash = CrashReport.ofInstance(exit.cause, clock.currentTimeMillisUnsafe())
-          const decision = book.instanceCrashed(reported(entry), crash, agent.configuration.supervision ?? "one_for_one")
+          const decision = book.instanceCrashed(
+            reported(entry),
+            crash,
+            agent.configuration.supervision ?? "one_for_one"
+          )
           yield* Metric.update(Metrics.instanceRestarts, 1)
           yield* Effect.logWarning("an instance crashed", `${crash.class}: ${crash.message}`).pipe(
             Effect.annotateLogs({ agent: entry.agentId, instance: entry.index })

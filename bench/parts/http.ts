@@ -28,6 +28,7 @@ import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { Signals } from "../../src/app/Signals.ts"
+import { Supervision } from "../../src/app/Supervision.ts"
 import { System } from "../../src/app/System.ts"
 import { TaskControl } from "../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
@@ -89,6 +90,7 @@ const stubs = Layer.mergeAll(
   Layer.mock(Artifacts)({}),
   Layer.mock(Schedules)({}),
   Layer.mock(LimitRules)({}),
+  Layer.mock(Supervision)({}),
   Layer.mock(System)({ readiness: Effect.never }),
   Layer.mock(Webhooks)({}),
   Layer.mock(Hooks)({})

@@ -61,8 +61,8 @@ import {
   UpdateSchedule
 } from "../Schedule.ts"
 import { PauseTask, SignalReceipt, TaskSignals } from "../Signal.ts"
-import { AcceptedGraph, AcceptedTask, Graph, GraphSummary, SubmitGraph, SubmitTask, Task } from "../Task.ts"
 import { InstanceIndex, InstanceOrder, ShowSupervision, SteerInstance, SupervisionTree } from "../Supervision.ts"
+import { AcceptedGraph, AcceptedTask, Graph, GraphSummary, SubmitGraph, SubmitTask, Task } from "../Task.ts"
 import {
   AcknowledgeTask,
   ActOnTasks,

@@ -4,7 +4,7 @@
  * The tree is put together when it is asked for. Who should host what stands in Postgres; what an instance does, each node says
  * for itself, in time or not at all. Nothing is written or sent while nobody asks.
  */
-import { Clock, Context, Duration, Effect, Layer } from "effect"
+import { Context, DateTime, Duration, Effect, Layer } from "effect"
 import { ordersOf } from "../../actors/InstanceOrders.ts"
 import { Bus } from "../../actors/ports/Bus.ts"
 import { Placement } from "../../actors/ports/Placement.ts"
@@ -83,7 +83,7 @@ export class Supervision extends Context.Service<
         )
         const last = found.length > limit ? agents.at(-1) : undefined
         return {
-          at: new Date(yield* Clock.currentTimeMillis).toISOString(),
+          at: DateTime.formatIso(yield* DateTime.now),
           ...treeOf({ agents, leases, expected, answers }, { node, state }),
           next_cursor: last === undefined ? null : encodeCursor(scope, last.id)
         }
@@ -119,7 +119,7 @@ export class Supervision extends Context.Service<
         ),
         quarantine: Effect.fn("Supervision.quarantine")(function* (ref, index, { reason }) {
           const { actor } = yield* authorize("agent:supervise")
-          const at = new Date(yield* Clock.currentTimeMillis).toISOString()
+          const at = DateTime.formatIso(yield* DateTime.now)
           const order = { at, by: actor, reason: reason ?? null }
           return yield* steer(ref, index, InstanceControl.quarantine(index, order))
         }, orUnavailable),

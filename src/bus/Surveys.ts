@@ -29,7 +29,12 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], evidence
   const asked = (subject: string, data: Uint8Array, reply: string | undefined) => {
     const question = decodeQuestion(new TextDecoder().decode(data))
     if (Result.isFailure(question) || reply === undefined) {
-      return evidence.undecodable({ kind: "survey", subject, bytes: data.length, reason: "it is no question that we know" })
+      return evidence.undecodable({
+        kind: "survey",
+        subject,
+        bytes: data.length,
+        reason: "it is no question that we know"
+      })
     }
     for (const [node, handler] of handlers) {
       evidence.guard("survey", () => {
@@ -91,7 +96,9 @@ export const make = Effect.fnUntraced(function* (nats: Nats["Service"], evidence
     const heard = new Map<NodeName, Heard>()
     for (const [node, handler] of handlers) heard.set(node, { instances: [...handler(question)], done: true })
     yield* Effect.timeoutOption(hear(question, options.expected, heard), options.within)
-    return new Map(Array.from(heard).flatMap(([node, { done, instances }]) => (done ? [[node, instances] as const] : [])))
+    return new Map(
+      Array.from(heard).flatMap(([node, { done, instances }]) => (done ? [[node, instances] as const] : []))
+    )
   })
 
   const onSurvey = (node: NodeName, handler: Handler): Effect.Effect<void, never, Scope.Scope> =>

@@ -66,7 +66,10 @@ export class SupervisionReader extends Context.Service<
             return [sql`a.status <> 'active'`]
           case "quarantined":
             return [sql`(a.status = 'error' or a.instance_orders is not null)`]
-          default:
+          case "starting":
+          case "running":
+          case "backing_off":
+          case "unreachable":
             return [leased("status", "active")]
         }
       }

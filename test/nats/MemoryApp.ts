@@ -28,6 +28,7 @@ import { Tasks } from "../../src/app/Tasks.ts"
 import * as MemoryGraphs from "../support/MemoryGraphs.ts"
 import * as MemoryLimits from "../support/MemoryLimits.ts"
 import * as MemorySchedules from "../support/MemorySchedules.ts"
+import * as MemorySupervision from "../support/MemorySupervision.ts"
 import * as MemoryWebhooks from "../support/MemoryWebhooks.ts"
 
 export const keys = { default: "dma_default", other: "dma_other", down: "dma_down" }
@@ -363,7 +364,8 @@ export const memoryApp = MemoryGraphs.layer.pipe(
       talk,
       control,
       agentVersions,
-      MemoryLimits.layer
+      MemoryLimits.layer,
+      MemorySupervision.layer
     )
   )
 )

@@ -58,6 +58,7 @@ import { Tasks } from "../../../src/app/Tasks.ts"
 import * as MemoryGraphs from "../../support/MemoryGraphs.ts"
 import * as MemoryLimits from "../../support/MemoryLimits.ts"
 import * as MemorySchedules from "../../support/MemorySchedules.ts"
+import * as MemorySupervision from "../../support/MemorySupervision.ts"
 import * as MemoryWebhooks from "../../support/MemoryWebhooks.ts"
 
 /** A key of each role, and one that Postgres cannot be asked about. */
@@ -644,6 +645,7 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(AgentVersions, agentVersions(state)),
     Layer.succeed(Artifacts, artifacts(state)),
     MemoryLimits.layer,
+    MemorySupervision.layer,
     Layer.sync(Schedules, MemorySchedules.make),
     Layer.succeed(System, system(state)),
     MemoryWebhooks.layer
