@@ -6,7 +6,7 @@
  * Invariant: numbers of a followed task rise by one, whatever the bus loses, doubles or reorders: what does not fit the
  * next number is read from Postgres. It listens before it reads, so nothing falls between the two.
  */
-import { Clock, Context, Duration, Effect, Layer, Option, Queue, Stream } from "effect"
+import { Clock, Context, Deferred, Duration, Effect, Layer, Option, Queue, Stream } from "effect"
 import { type Event, isEnd } from "../../protocol/Event.ts"
 import type { Namespace, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
@@ -50,19 +50,20 @@ export class TaskWatch extends Context.Service<
       const hasEnded = (namespace: Namespace, id: TaskId) =>
         Effect.map(reader.head(namespace, id), (head) => head === undefined || isTerminal(head.status))
 
-      const wait: TaskWatch["Service"]["wait"] = Effect.fn("TaskWatch.wait")(function* (namespace, id, atMost) {
+      // As often as submissions; `Effect.fn` would build a stack trace for each call.
+      const wait: TaskWatch["Service"]["wait"] = Effect.fnUntraced(function* (namespace, id, atMost) {
         const until =
           (yield* Clock.monotonicTimeNanos) +
           Duration.toNanosUnsafe(Duration.min(atMost, Duration.millis(Limits.waitMillisMax)))
-        const ends = yield* Queue.sliding<Event>(1)
-        yield* feed.listen(namespace, id, (event) => {
-          if (isEnd(event.type)) Queue.offerUnsafe(ends, event)
+        const end = Deferred.makeUnsafe<void>()
+        yield* feed.listen(namespace, id, ({ type }) => {
+          if (isEnd(type)) Deferred.doneUnsafe(end, Effect.void)
         })
         let ended = yield* hasEnded(namespace, id)
         while (!ended) {
           const left = Duration.nanos(until - (yield* Clock.monotonicTimeNanos))
           if (Duration.isLessThanOrEqualTo(left, Duration.zero)) break
-          const heard = yield* Effect.timeoutOption(Queue.take(ends), Duration.min(left, silence))
+          const heard = yield* Effect.timeoutOption(Deferred.await(end), Duration.min(left, silence))
           ended = Option.isSome(heard) || (yield* hasEnded(namespace, id))
         }
         return yield* reader.get(namespace, id)

@@ -110,7 +110,7 @@ export class Tasks extends Context.Service<
       const replays = yield* Replays
       const openStream = yield* OpenStreams.make
 
-      // The hottest two of all; `Effect.fn` would build a stack trace for each call.
+      // The hottest of all are no `Effect.fn`, which would build a stack trace for each call.
       const submit: Tasks["Service"]["submit"] = (command) =>
         Effect.flatMap(authorize("task:create"), () => scheduler.submitOne(command))
 
@@ -143,7 +143,7 @@ export class Tasks extends Context.Service<
           )
         )
 
-      const wait: Tasks["Service"]["wait"] = Effect.fn("Tasks.wait")(function* (id, atMost) {
+      const wait: Tasks["Service"]["wait"] = Effect.fnUntraced(function* (id, atMost) {
         const { namespace } = yield* authorize("task:read")
         return (yield* watch.wait(namespace, id, atMost)) ?? (yield* taskNotFound(id))
       }, orUnavailable)

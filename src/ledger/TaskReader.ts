@@ -17,6 +17,7 @@ import type { TaskFilter } from "../../protocol/TaskFilter.ts"
 import { decodeCursor, encodeCursor } from "./Cursor.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
 import { cursorScope, statusTexts } from "./TaskFilter.ts"
+import * as TaskLookup from "./TaskLookup.ts"
 import * as TaskScan from "./TaskScan.ts"
 import * as Views from "./TaskViews.ts"
 
@@ -107,21 +108,20 @@ export class TaskReader extends Context.Service<
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const { countedMax, windowRows, windowsMax, within } = yield* TaskReaderLimits
-      const taskColumns = sql.literal(Views.taskColumns)
 
-      const get = Effect.fn("TaskReader.get")((namespace: Namespace, id: TaskId) =>
-        sql<Views.TaskRow>`select ${taskColumns} from tasks t where t.id = ${id} and t.namespace = ${namespace}`.pipe(
-          Effect.map(([row]) => (row === undefined ? undefined : Views.taskOfRow(row))),
-          orUnavailable("TaskReader.get")
-        )
-      )
+      const get = yield* TaskLookup.make<Views.TaskRow, Task>({
+        operation: "TaskReader.get",
+        columns: Views.taskColumns,
+        read: ({ place: _, ...row }) => Views.taskOfRow(row),
+        tasksMax: 32
+      })
 
-      const head = Effect.fn("TaskReader.head")((namespace: Namespace, id: TaskId) =>
-        sql<TaskHead>`select status, version, graph_id from tasks where id = ${id} and namespace = ${namespace}`.pipe(
-          Effect.map(([row]) => row),
-          orUnavailable("TaskReader.head")
-        )
-      )
+      const head = yield* TaskLookup.make<TaskHead, TaskHead>({
+        operation: "TaskReader.head",
+        columns: "t.status, t.version, t.graph_id",
+        read: ({ graph_id, status, version }) => ({ graph_id, status, version }),
+        tasksMax: 500
+      })
 
       const { patternOf, scan } = yield* TaskScan.make({ windowRows, windowsMax, within })
 

@@ -122,6 +122,42 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("a task", (it)
     })
   )
 
+  it.effect("is the one that each of many readers at once asked for, of their own namespace, there or not", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const reader = yield* TaskReader
+      const other = yield* Database.insertNamespace("crowd")
+      const ids = yield* Database.insertTasks(
+        Array.from({ length: 150 }, (_, n) => ({ name: `task ${n}`, namespace: n % 3 === 0 ? other : home }))
+      )
+      const asked = [...ids, ...ids, TaskId.make("01890000-0000-7000-8000-000000000000")]
+      const [found, heads] = yield* Effect.all(
+        [
+          Effect.forEach(asked, (id) => reader.get(home, id), { concurrency: "unbounded" }),
+          Effect.forEach(asked, (id) => reader.head(home, id), { concurrency: "unbounded" })
+        ],
+        { concurrency: 2 }
+      )
+      const mine = asked.map((_, n) => n < 300 && (n % 150) % 3 !== 0)
+      expect(found.map((task) => task?.name)).toEqual(asked.map((_, n) => (mine[n] ? `task ${n % 150}` : undefined)))
+      expect(heads.map((head) => head?.version)).toEqual(mine.map((isMine) => (isMine ? 1 : undefined)))
+      expect(found.every((task, n) => task === undefined || task.id === asked[n])).toBe(true)
+      expect(found.find((task) => task !== undefined)).not.toHaveProperty("place")
+      // What is committed before one asks is seen, whoever else is being answered.
+      const [id = TaskId.make("")] = ids.slice(1)
+      const seen = yield* Effect.forEach(
+        Array.from({ length: 40 }, (_, n) => n + 2),
+        (version) =>
+          Effect.andThen(
+            sql`update tasks set version = greatest(version, ${version}) where id = ${id}`,
+            Effect.map(reader.head(home, id), (head) => (head?.version ?? 0) >= version)
+          ),
+        { concurrency: 8 }
+      )
+      expect(seen).not.toContain(false)
+    })
+  )
+
   it.effect("has its events in order of number, from any number on", () =>
     Effect.gen(function* () {
       const reader = yield* TaskReader
