@@ -2,7 +2,10 @@
  * The supervisor of this node's instances: starts those that have work and belong here, restarts what crashes, and gives
  * back what moves away.
  *
- *   node --> instance (agent, index) --> attempt
+ *   node --> supervisor of an agent --> instance (agent, index) --> attempt
+ *
+ * What a crash leads to is decided by `AgentSupervisor.ts`; what is ordered from outside stands in the agent's record
+ * (`InstanceOrders.ts`).
  *
  * Instances are virtual: one exists while it has work and hibernates when idle; a wake, a change of placement or the
  * reconciler brings it back. Every start takes the instance over first (a new epoch), so that whatever ran before it,
@@ -10,16 +13,21 @@
  */
 import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Metric, Schedule, Semaphore } from "effect"
 import type { AgentId } from "../protocol/Ids.ts"
+import * as Limits from "../protocol/Limits.ts"
 import * as Metrics from "../protocol/Metrics.ts"
+import type { Crash, HostedInstance } from "../protocol/Supervision.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
+import { type Decision, SupervisorLimits } from "./AgentSupervisor.ts"
 import type { BehaviourServices, Behaviours } from "./Behaviour.ts"
+import * as CrashBook from "./CrashBook.ts"
+import * as CrashReport from "./CrashReport.ts"
 import { Dispatcher } from "./Dispatcher.ts"
 import * as Instance from "./Instance.ts"
-import { type AgentRecord, AgentStore } from "./ports/AgentStore.ts"
+import { isQuarantined, restartsOf } from "./InstanceOrders.ts"
+import { type AgentRecord, AgentStore, type Reported } from "./ports/AgentStore.ts"
 import { Bus } from "./ports/Bus.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import { Placement } from "./ports/Placement.ts"
-import { crashed, noCrashes, restartPolicy } from "./RestartIntensity.ts"
 import type { Scheduler } from "./Scheduler.ts"
 
 export const HostLimits = Context.Reference<{
@@ -57,6 +65,14 @@ interface Hosted {
   leaving: boolean
   /** Set when there was work while nobody could be told. */
   woken: boolean
+  /** What it does, since when, and when a pause after a crash ends; milliseconds since 1970. */
+  state: HostedInstance["state"]
+  sinceMillis: number
+  nextMillis: number | undefined
+  /** The number of ordered restarts under which it started. */
+  restarts: number
+  /** Ends a pause after a crash. */
+  hurry: () => void
 }
 
 export class AgentHost extends Context.Service<
@@ -91,6 +107,7 @@ export class AgentHost extends Context.Service<
       let closing = false
       /** On the monotonic clock. */
       const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+      const book = CrashBook.make({ store, policy: yield* SupervisorLimits, now })
 
       const starting = yield* Semaphore.make(limits.startsAtATime)
       const keyOf = (agentId: AgentId, index: number) => `${agentId}/${index}`
@@ -109,8 +126,10 @@ export class AgentHost extends Context.Service<
               agent,
               index: entry.index,
               epoch,
+              onTaskCrash: (crash) => book.taskCrashed(reported(entry), crash),
               onStarted: (handle) => {
                 entry.handle = handle
+                enter(entry, "running")
                 entry.away = dispatcher.askFirst(entry.agentId, handle.take)
                 // The definition may have changed while it opened.
                 const latest = directory.byId(entry.agentId)
@@ -135,14 +154,15 @@ export class AgentHost extends Context.Service<
        * crashes pass the restart intensity.
        */
       const supervise = Effect.fnUntraced(function* (entry: Hosted) {
-        let crashes = noCrashes
         while (true) {
           const agent = directory.byId(entry.agentId)
           if (agent === undefined || !mayRun(agent, entry.index)) return
           entry.leaving = entry.woken = false
+          entry.restarts = restartsOf(agent, entry.index)
+          enter(entry, "starting")
           const exit = yield* Effect.exit(runOnce(agent, entry))
           if (Exit.isSuccess(exit)) {
-            if (exit.value._tag === "Escalated") return yield* quarantine(agent, exit.value.reason)
+            if (exit.value._tag === "Escalated") return yield* quarantine(agent, entry, exit.value.reason)
             if (exit.value._tag === "Fenced") return
             if (exit.value._tag === "Stopped") continue
             // Work may have come between the decision to hibernate and now.
@@ -156,22 +176,59 @@ export class AgentHost extends Context.Service<
             yield* Effect.sleep("1 second")
             continue
           }
-          const next = crashed(crashes, now(), restartPolicy)
-          crashes = next.crashes
-          const message = String(Cause.squash(exit.cause))
-          yield* Metric.update(Metrics.instanceRestarts, 1)
-          yield* Effect.logWarning("an instance crashed", message).pipe(
-            Effect.annotateLogs({ agent: entry.agentId, instance: entry.index, crashes: crashes.at.length })
+          const crash = CrashReport.ofInstance(exit.cause, clock.currentTimeMillisUnsafe())
+          const decision = book.instanceCrashed(
+            reported(entry),
+            crash,
+            agent.configuration.supervision ?? "one_for_one"
           )
-          if (next.escalate || failure?._tag === "SettingsInvalid") {
-            return yield* quarantine(agent, `its instance does not start: ${message}`)
+          yield* Metric.update(Metrics.instanceRestarts, 1)
+          yield* Effect.logWarning("an instance crashed", `${crash.class}: ${crash.message}`).pipe(
+            Effect.annotateLogs({ agent: entry.agentId, instance: entry.index })
+          )
+          if (decision._tag === "Escalate" || failure?._tag === "SettingsInvalid") {
+            return yield* quarantine(agent, entry, reasonOf(decision, crash))
           }
-          yield* Effect.sleep(Duration.millis(next.delayMillis))
+          yield* Effect.forkChild(book.note(entry))
+          if (decision.others) yield* restartOthers(entry, crash)
+          yield* pause(entry, decision.delayMillis)
         }
       })
 
-      const quarantine = ({ id, version }: AgentRecord, reason: string) =>
-        store.quarantine(id, reason.slice(0, 1_000)).pipe(
+      /** Until it is over, or whoever ended it has something better to do. */
+      const pause = (entry: Hosted, millis: number) => {
+        enter(entry, "backing_off", millis)
+        const hurried = Effect.callback<void>((resume) => {
+          entry.hurry = () => resume(Effect.void)
+          if (entry.leaving) entry.hurry()
+        })
+        return Effect.raceFirst(Effect.sleep(Duration.millis(millis)), hurried)
+      }
+
+      const enter = (entry: Hosted, state: Hosted["state"], forMillis?: number) => {
+        entry.state = state
+        entry.sinceMillis = clock.currentTimeMillisUnsafe()
+        entry.nextMillis = forMillis === undefined ? undefined : entry.sinceMillis + forMillis
+      }
+
+      const reported = (entry: Hosted): Reported => ({
+        agentId: entry.agentId,
+        index: entry.index,
+        node: placement.node
+      })
+
+      /** Every node hears of it as of any change of the agent, this one too. */
+      const restartOthers = (entry: Hosted, crash: Crash) =>
+        store.restartOthers(reported(entry), crash).pipe(
+          Effect.andThen(bus.notify({ _tag: "AgentChanged", agent: entry.agentId })),
+          Effect.catch((error) => Effect.logWarning("the other instances could not be told to restart", error.message)),
+          Effect.annotateLogs({ agent: entry.agentId })
+        )
+
+      /** Escalation: the agent stays down on all nodes until it is resumed. */
+      const quarantine = ({ id, version }: AgentRecord, entry: Hosted, reason: string) =>
+        book.note(entry).pipe(
+          Effect.andThen(store.quarantine(reported(entry), reason.slice(0, 1_000))),
           Effect.andThen(bus.notify({ _tag: "AgentChanged", agent: id })),
           Effect.andThen(Effect.logError("an agent was quarantined", reason)),
           Effect.andThen(Metric.update(Metrics.agentsQuarantined, 1)),
@@ -184,11 +241,16 @@ export class AgentHost extends Context.Service<
             )
           ),
           Effect.annotateLogs({ agent: id }),
-          Effect.ignore
+          Effect.ignore,
+          Effect.ensuring(Effect.sync(() => book.forget(id)))
         )
 
       const mayRun = (agent: AgentRecord, index: number) =>
-        !closing && agent.status === "active" && index < agent.desiredInstances && placement.owns(agent.id, index)
+        !closing &&
+        agent.status === "active" &&
+        index < agent.desiredInstances &&
+        !isQuarantined(agent, index) &&
+        placement.owns(agent.id, index)
 
       // --- which ones
 
@@ -200,7 +262,12 @@ export class AgentHost extends Context.Service<
           handle: undefined,
           away: () => {},
           leaving: false,
-          woken: false
+          woken: false,
+          state: "starting",
+          sinceMillis: clock.currentTimeMillisUnsafe(),
+          nextMillis: undefined,
+          restarts: restartsOf(agent, index),
+          hurry: () => {}
         }
         hosted.set(key, entry)
         fork(
@@ -218,12 +285,13 @@ export class AgentHost extends Context.Service<
       const leave = (entry: Hosted, grace: Duration.Duration) => {
         entry.leaving = true
         entry.handle?.stop(grace)
+        entry.hurry()
       }
 
       /** Makes a run fit what its agent has become. A paused agent's tasks run to their end; others hand over. */
       const adjust = (entry: Hosted, agent: AgentRecord) => {
         const { handle } = entry
-        if (mayRun(agent, entry.index)) {
+        if (mayRun(agent, entry.index) && restartsOf(agent, entry.index) === entry.restarts) {
           handle?.resume()
           handle?.reload(agent)
         } else if (agent.status === "maintenance" && handle !== undefined) handle.pause()
@@ -268,6 +336,31 @@ export class AgentHost extends Context.Service<
         fork(sweep)
       })
 
+      yield* bus.onSurvey(placement.node, ({ agents }) => {
+        const asked = new Set(agents)
+        return [...hosted.values()].filter(({ agentId }) => asked.has(agentId)).map(shown)
+      })
+
+      const shown = (entry: Hosted): HostedInstance => ({
+        agent_id: entry.agentId,
+        index: entry.index,
+        state: entry.state,
+        epoch: entry.handle?.slot.epoch ?? null,
+        since: moment(entry.sinceMillis),
+        next_start_at: entry.nextMillis === undefined ? null : moment(entry.nextMillis),
+        restarts_recent: book.restartsOf(entry),
+        task_crashes_recent: entry.handle?.taskCrashes() ?? 0,
+        last_crash: book.lastCrash(entry) ?? null,
+        waiting: entry.handle?.waiting() ?? 0,
+        running: entry.handle?.running() ?? 0,
+        tasks: (entry.handle?.tasks(Limits.supervisionTasksMax) ?? []).map(({ sinceMillis, ...task }) => ({
+          ...task,
+          since: moment(sinceMillis)
+        }))
+      })
+
+      yield* Effect.forkScoped(Effect.repeat(book.noteAll, Schedule.spaced(limits.heartbeatEvery)))
+
       yield* Effect.suspend(() => {
         const slots = [...hosted.values()].flatMap(({ handle }) => (handle === undefined ? [] : [handle.slot]))
         return slots.length === 0 ? Effect.void : Effect.ignore(ledger.heartbeat(slots))
@@ -291,6 +384,7 @@ export class AgentHost extends Context.Service<
             Effect.timeoutOption(Duration.sum(limits.handOverGrace, Duration.seconds(3))),
             Effect.ignore
           )
+          yield* Effect.timeoutOption(book.noteAll, "1 second")
         })
       )
       yield* sweep
@@ -309,4 +403,13 @@ export class AgentHost extends Context.Service<
       return AgentHost.of({ active: () => hosted.size, load })
     })
   )
+}
+
+const moment = (millis: number) => new Date(millis).toISOString()
+
+const reasonOf = (decision: Decision, crash: Crash) => {
+  const last = `${crash.class}: ${crash.message}`
+  if (decision._tag === "Restart") return `its instance does not start: ${last}`
+  const who = decision.level === "instance" ? "its instance" : "its instances"
+  return `${who} crashed ${decision.crashes} times within ${decision.windowMillis / 1_000} s; the last: ${last}`
 }

@@ -18,11 +18,13 @@ import { Cause, Clock, Context, Deferred, Duration, Effect, Fiber, Latch, Random
 import type { TaskOrder } from "../protocol/Dispatch.ts"
 import type { TaskId } from "../protocol/Ids.ts"
 import * as Metrics from "../protocol/Metrics.ts"
+import type { Crash } from "../protocol/Supervision.ts"
 import type { TaskPriority } from "../protocol/Task.ts"
 import { withSpanFrom } from "../protocol/TraceContext.ts"
 import * as Attempt from "./Attempt.ts"
 import type { BehaviourServices, Behaviours } from "./Behaviour.ts"
 import * as Conversation from "./Conversation.ts"
+import * as CrashReport from "./CrashReport.ts"
 import * as Generations from "./Generations.ts"
 import * as Lanes from "./Lanes.ts"
 import * as ProgressReports from "./ProgressReports.ts"
@@ -30,7 +32,7 @@ import type { AgentRecord } from "./ports/AgentStore.ts"
 import { Bus, type Delivery } from "./ports/Bus.ts"
 import { CrashPoints } from "./ports/CrashPoints.ts"
 import { type Claimed, Ledger, type RunningTask, type Settlement, type Slot } from "./ports/Ledger.ts"
-import { crashed, noCrashes, restartPolicy } from "./RestartIntensity.ts"
+import { crashed, noCrashes, recent, restartPolicy } from "./RestartIntensity.ts"
 import * as Routing from "./Routing.ts"
 import type { Scheduler } from "./Scheduler.ts"
 import * as TaskLifecycle from "./TaskLifecycle.ts"
@@ -105,6 +107,19 @@ export interface InstanceHandle {
   readonly stop: (grace: Duration.Duration) => void
   readonly running: () => number
   readonly waiting: () => number
+  /** The tasks that run, in the order in which they began, at most so many. */
+  readonly tasks: (most: number) => ReadonlyArray<RunningNow>
+  /** Crashes of its tasks that count now. */
+  readonly taskCrashes: () => number
+}
+
+/** A task that runs. */
+export interface RunningNow {
+  readonly id: TaskId
+  readonly name: string
+  readonly attempt: number
+  /** When this attempt began, in milliseconds since 1970. */
+  readonly sinceMillis: number
 }
 
 interface Held {
@@ -121,6 +136,7 @@ interface Claiming {
 }
 
 interface Running {
+  readonly now: RunningNow
   readonly generation: Generations.Generation
   fiber: Fiber.Fiber<void> | undefined
   /** Set before the fiber is interrupted. */
@@ -144,6 +160,8 @@ export const run = Effect.fnUntraced(function* (input: {
   readonly index: number
   readonly epoch: number
   readonly onStarted: (handle: InstanceHandle) => void
+  /** A task crashed its behaviour. */
+  readonly onTaskCrash: (crash: Crash) => void
 }) {
   const ledger = yield* Ledger
   const bus = yield* Bus
@@ -349,9 +367,17 @@ export const run = Effect.fnUntraced(function* (input: {
   const start = (order: TaskOrder, claimed: Claimed, generation: Generations.Generation) => {
     const won = Deferred.makeUnsafe<Claimed | undefined>()
     Deferred.doneUnsafe(won, Effect.succeed(claimed))
+    const now = runningNow(order, claimed.attempt)
     const decided = nothingToDecide
-    enter(order, claimed, { generation, fiber: undefined, cause: undefined, claim: "decided", won, decided })
+    enter(order, claimed, { now, generation, fiber: undefined, cause: undefined, claim: "decided", won, decided })
   }
+
+  const runningNow = (order: TaskOrder, attempt: number): RunningNow => ({
+    id: order.id,
+    name: order.name,
+    attempt,
+    sinceMillis: clock.currentTimeMillisUnsafe()
+  })
 
   const enter = (order: TaskOrder, expected: Claimed, entry: Running) => {
     running.set(order.id, entry)
@@ -366,8 +392,10 @@ export const run = Effect.fnUntraced(function* (input: {
     const begun = held.map(({ decided, order }) => {
       const won = Deferred.makeUnsafe<Claimed | undefined>()
       const generation = generations.enter(order.id)
-      const entry: Running = { generation, fiber: undefined, cause: undefined, claim: "wanted", won, decided }
-      enter(order, { id: order.id, attempt: (order.attempts ?? 0) + 1, startedBy: 0, payload: undefined }, entry)
+      const number = (order.attempts ?? 0) + 1
+      const now = runningNow(order, number)
+      const entry: Running = { now, generation, fiber: undefined, cause: undefined, claim: "wanted", won, decided }
+      enter(order, { id: order.id, attempt: number, startedBy: 0, payload: undefined }, entry)
       return { order, entry }
     })
     const entries = new Map(begun.map(({ entry, order }) => [order.id, entry] as const))
@@ -483,7 +511,7 @@ export const run = Effect.fnUntraced(function* (input: {
         const executionMillis = Math.round(Number(clock.monotonicTimeNanosUnsafe() - began) / 1e4) / 100
         reports.drop(task.id)
         if (end._tag === "Parked") return yield* park(order, entry, end.position)
-        if (end._tag === "Crashed") onCrash(task, end.message)
+        if (end._tag === "Crashed") onCrash(task, end)
         Metrics.taskRunSeconds.updateUnsafe(executionMillis / 1_000, context)
         const chance = yield* Random.next
         const nowMillis = clock.currentTimeMillisUnsafe()
@@ -510,7 +538,9 @@ export const run = Effect.fnUntraced(function* (input: {
       Effect.flatMap((lost) => (lost.length > 0 ? Effect.void : ledger.settle(slot, task, settlement)))
     )
 
-  const onCrash = (task: RunningTask, message: string) => {
+  const onCrash = (task: RunningTask, end: Extract<TaskLifecycle.AttemptEnd, { readonly _tag: "Crashed" }>) => {
+    const { message } = end
+    input.onTaskCrash(CrashReport.ofTask(end, task.id, clock.currentTimeMillisUnsafe()))
     const next = crashed(crashes, now(), restartPolicy)
     crashes = next.crashes
     fork(
@@ -622,7 +652,9 @@ export const run = Effect.fnUntraced(function* (input: {
       changed.openUnsafe()
     },
     running: () => running.size,
-    waiting: () => lanes.size()
+    waiting: () => lanes.size(),
+    tasks: (most) => Array.from(running.values().take(most), (entry) => entry.now),
+    taskCrashes: () => recent(crashes, now(), restartPolicy).length
   })
   changed.openUnsafe()
 

@@ -1,6 +1,6 @@
 /**
  * Decides, as a pure function, what a crash leads to: another start after a delay, or escalation when there were more
- * than `crashesMax` within `window` (OTP's restart intensity).
+ * than `crashesMax` within the window, both of its ends included (OTP's restart intensity).
  */
 export interface RestartPolicy {
   /** Crashes within the window that are still answered with a restart. */
@@ -11,7 +11,7 @@ export interface RestartPolicy {
   readonly delayMaxMillis: number
 }
 
-/** For an instance that cannot start, and for the crashes of its tasks together. */
+/** For the crashes of an instance's tasks together. */
 export const restartPolicy: RestartPolicy = {
   crashesMax: 20,
   windowMillis: 60_000,
@@ -31,10 +31,14 @@ export const crashed = (
   nowMillis: number,
   policy: RestartPolicy
 ): { readonly crashes: Crashes; readonly escalate: boolean; readonly delayMillis: number } => {
-  const at = [...crashes.at.filter((moment) => nowMillis - moment < policy.windowMillis), nowMillis]
+  const at = [...recent(crashes, nowMillis, policy), nowMillis]
   return {
     crashes: { at },
     escalate: at.length > policy.crashesMax,
     delayMillis: Math.min(policy.delayMaxMillis, policy.delayMillis * 2 ** Math.min(at.length - 1, 30))
   }
 }
+
+/** Those that still count. */
+export const recent = (crashes: Crashes, nowMillis: number, policy: RestartPolicy): ReadonlyArray<number> =>
+  crashes.at.filter((moment) => nowMillis - moment <= policy.windowMillis)

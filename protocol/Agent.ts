@@ -21,6 +21,10 @@ export const Capability = Schema.Struct({
 }).annotate({ identifier: "Capability" })
 export type Capability = typeof Capability.Type
 
+/** Which instances start anew when one has crashed: that one, or all of its agent. */
+export const SupervisionStrategy = Schema.Literals(["one_for_one", "one_for_all"])
+export type SupervisionStrategy = typeof SupervisionStrategy.Type
+
 export const AgentConfiguration = Schema.Struct({
   max_concurrent_tasks: Schema.optionalKey(
     Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.concurrentTasksMax }))
@@ -29,6 +33,9 @@ export const AgentConfiguration = Schema.Struct({
     Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.timeoutMillisMax }))
   ).annotateKey({ description: "Default for tasks that set none." }),
   retry: Schema.optionalKey(RetryPolicy).annotateKey({ description: "Default for tasks that set none." }),
+  supervision: Schema.optionalKey(SupervisionStrategy).annotateKey({
+    description: "`one_for_one` when absent: a crashed instance starts anew alone; `one_for_all`: all instances do."
+  }),
   settings: Schema.optionalKey(Schema.Json).annotateKey({
     description: "Settings of the behaviour; checked by the behaviour that `type` names."
   })

@@ -31,7 +31,10 @@ export const agentEventTypes = [
   "AgentStatusChanged",
   "AgentCapabilityAdded",
   "AgentScaled",
-  "AgentUpdated"
+  "AgentUpdated",
+  "AgentInstancesRestarted",
+  "AgentInstanceQuarantined",
+  "AgentInstanceReleased"
 ] as const
 
 export const scheduleEventTypes = [

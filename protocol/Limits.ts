@@ -173,3 +173,11 @@ export const rateWindowMillisMax = 31 * 86_400_000
 export const usageKeysMax = 50
 /** Where counting the tasks that wait for a key stops. */
 export const waitingCountedMax = 10_000
+/** Most agents of one page of the supervision tree. */
+export const supervisionAgentsMax = 50
+/** Most running tasks that the supervision tree names of one instance. */
+export const supervisionTasksMax = 5
+/** How long nodes may take to answer for the supervision tree, in milliseconds. */
+export const supervisionAnswerMillisMax = 1_000
+/** Longest reason of what is ordered of an instance, in characters. */
+export const supervisionReasonCharactersMax = 1_000

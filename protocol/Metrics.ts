@@ -182,7 +182,7 @@ export const busStreamsMade = counters("datamcp_bus_streams_made_total", {
 export const busUndecodable = counters("datamcp_bus_undecodable_total", {
   unit: "messages",
   labels: ["kind"],
-  help: "Messages that could not be understood, as a whole or in part, by kind: dispatch, event, notice, chunk"
+  help: "Messages that could not be understood, as a whole or in part, by kind: dispatch, event, notice, chunk, survey"
 })
 export const busDropped = counters("datamcp_bus_dropped_total", {
   unit: "messages",

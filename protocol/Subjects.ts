@@ -5,6 +5,7 @@
  *   event.<namespace>.<kind>                      recorded events, several in one message, on stream EVENTS
  *   chunk.<namespace>.<task id>                   chunks that a task emitted, core NATS, to nodes with a reader
  *   notice.<kind>                                 core NATS hints between nodes; each may be lost
+ *   survey.supervision                            core NATS question to all nodes; each answers to the asker's inbox
  *   datamcp.v1.<namespace>.<group>.<verb>         request/reply of the micro service
  *
  * Tokens come from schemas that allow letters, digits, `_` and `-` only, so no value can widen a subject.
@@ -31,6 +32,9 @@ export const events = (namespace: Namespace) => `event.${namespace}.*`
 export const chunk = (of: { namespace: Namespace; taskId: TaskId }) => `chunk.${of.namespace}.${of.taskId}`
 
 export const notice = (kind: string) => `notice.${kind}`
+
+/** To all nodes: what do you run of these agents? */
+export const survey = "survey.supervision"
 
 /** Name of the consumer that the instances of an agent share for one lane. */
 export const consumerName = (of: { agentId: AgentId; lane: TaskPriority }) => `${of.agentId}-${of.lane}`

@@ -22,6 +22,7 @@ import { doctor } from "./cli/doctor.ts"
 import { Json, Key, Url } from "./cli/flags.ts"
 import { graphs } from "./cli/graphs.ts"
 import { hooks } from "./cli/hooks.ts"
+import { instances } from "./cli/instances.ts"
 import { keys } from "./cli/keys.ts"
 import { Launch } from "./cli/Launch.ts"
 import { limits } from "./cli/limits.ts"
@@ -34,6 +35,7 @@ import { Screen } from "./cli/Screen.ts"
 import { schedules } from "./cli/schedules.ts"
 import { status } from "./cli/status.ts"
 import { tasks } from "./cli/tasks.ts"
+import { tree } from "./cli/tree.ts"
 import { verify } from "./cli/verify.ts"
 import { webhooks } from "./cli/webhooks.ts"
 import { serverVariables } from "./config/Variables.ts"
@@ -47,8 +49,11 @@ const datamcp = Command.make("datamcp").pipe(
       "  3 no server, or no valid key; 130 stopped by Ctrl-C."
   ),
   Command.withSubcommands([
-    { group: "Platform", commands: [up, serve, migrate, verify, prove, status, nodes, doctor, keys, retention] },
-    { group: "Work", commands: [agents, tasks, graphs, schedules, limits, artifacts, deadLetters, operations] },
+    { group: "Platform", commands: [up, serve, migrate, verify, prove, status, nodes, tree, doctor, keys, retention] },
+    {
+      group: "Work",
+      commands: [agents, instances, tasks, graphs, schedules, limits, artifacts, deadLetters, operations]
+    },
     { group: "Outside", commands: [webhooks, hooks] }
   ]),
   Command.provide(Output.layer),

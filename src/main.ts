@@ -47,6 +47,7 @@ import * as RetentionSweep from "./app/RetentionSweep.ts"
 import { Schedules } from "./app/Schedules.ts"
 import { Signals } from "./app/Signals.ts"
 import { Startup } from "./app/Startup.ts"
+import { Supervision } from "./app/Supervision.ts"
 import { System } from "./app/System.ts"
 import { TaskControl } from "./app/TaskControl.ts"
 import { TaskStreams } from "./app/TaskStreams.ts"
@@ -80,6 +81,7 @@ import { ScheduleRegistry } from "./ledger/ScheduleRegistry.ts"
 import * as ScheduleStorePostgres from "./ledger/ScheduleStorePostgres.ts"
 import { SignalReader } from "./ledger/SignalReader.ts"
 import { StreamReader } from "./ledger/StreamReader.ts"
+import { SupervisionReader } from "./ledger/SupervisionReader.ts"
 import { TaskCounter } from "./ledger/TaskCounter.ts"
 import { TaskReader } from "./ledger/TaskReader.ts"
 import * as Verifier from "./ledger/Verifier.ts"
@@ -285,6 +287,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Artifacts.layer,
     LimitRules.layer,
     Nodes.layer,
+    Supervision.layer.pipe(Layer.provide(SupervisionReader.layer)),
     Schedules.layer,
     System.layer,
     Webhooks.layer

@@ -4,7 +4,9 @@
  */
 import { Context, type Effect, Schema } from "effect"
 import type { AgentConfiguration, Capability } from "../../protocol/Agent.ts"
-import type { AgentId, AgentName, AgentRef, Namespace } from "../../protocol/Ids.ts"
+import type { AgentId, AgentName, AgentRef, Namespace, NodeName } from "../../protocol/Ids.ts"
+import type { Crash } from "../../protocol/Supervision.ts"
+import type { InstanceOrders } from "../InstanceOrders.ts"
 
 export class AgentStoreUnavailable extends Schema.TaggedError<AgentStoreUnavailable>()("AgentStoreUnavailable", {
   message: Schema.String
@@ -33,6 +35,15 @@ export interface AgentRecord {
   readonly definitionVersion: number
   /** While `configuration` is rolled out: the share of tasks that it gets, and what the others run under. */
   readonly rollout: { readonly percent: number; readonly base: Definition } | undefined
+  /** What is ordered of its instances; undefined when nothing ever was. */
+  readonly instanceOrders?: InstanceOrders | undefined
+}
+
+/** An instance and its node, of which a supervisor reports. */
+export interface Reported {
+  readonly agentId: AgentId
+  readonly index: number
+  readonly node: NodeName
 }
 
 export class AgentStore extends Context.Service<
@@ -62,8 +73,15 @@ export class AgentStore extends Context.Service<
       namespace: Namespace,
       type: string
     ) => Effect.Effect<ReadonlyArray<AgentRecord>, AgentStoreUnavailable>
-    /** `active` or `maintenance` to `error`, with the reason and its event. */
-    readonly quarantine: (id: AgentId, reason: string) => Effect.Effect<void, AgentStoreUnavailable>
+    /** `active` or `maintenance` to `error`, with the reason and its event, which names the instance that escalated. */
+    readonly quarantine: (of: Reported, reason: string) => Effect.Effect<void, AgentStoreUnavailable>
+    /** Orders that all other instances of an active agent start anew, with its event. None when it has no others. */
+    readonly restartOthers: (of: Reported, crash: Crash) => Effect.Effect<void, AgentStoreUnavailable>
+    /** Adds to what is known of an instance's crashes. */
+    readonly noteCrashes: (
+      of: Reported,
+      crashes: { readonly restarts: number; readonly taskCrashes: number; readonly last: Crash }
+    ) => Effect.Effect<void, AgentStoreUnavailable>
     /** Draining agents without open tasks become `terminated`. Returns how many. */
     readonly finishDrained: (limit: number) => Effect.Effect<number, AgentStoreUnavailable>
   }

@@ -2,12 +2,13 @@
  * Port to the transport. Nothing that goes over it is the truth: every message may be lost, doubled or late, and the
  * ledger heals it. No operation here fails for want of a server; what cannot be sent is dropped and counted.
  */
-import { Context, type Effect, Schema, type Scope } from "effect"
+import { Context, type Duration, type Effect, Schema, type Scope } from "effect"
 import type { Chunk } from "../../protocol/Chunk.ts"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
 import type { Event } from "../../protocol/Event.ts"
-import type { AgentId, Namespace, TaskId } from "../../protocol/Ids.ts"
+import type { AgentId, Namespace, NodeName, TaskId } from "../../protocol/Ids.ts"
 import type { Notice } from "../../protocol/Notice.ts"
+import type { HostedInstance, SupervisionQuestion } from "../../protocol/Supervision.ts"
 import type { TaskPriority } from "../../protocol/Task.ts"
 
 export class BusUnavailable extends Schema.TaggedError<BusUnavailable>()("BusUnavailable", {
@@ -59,6 +60,19 @@ export class Bus extends Context.Service<
     /** Hints to all nodes, this one included. */
     readonly notify: (notice: Notice) => Effect.Effect<void>
     readonly onNotice: (handler: (notice: Notice) => void) => Effect.Effect<void, never, Scope.Scope>
+    /**
+     * Asks all nodes what they run of some agents: what each that answered has, until all of `expected` have or `within` has
+     * passed. While the bus is down this node alone answers. Others that answer in time are heard too.
+     */
+    readonly survey: (
+      question: SupervisionQuestion,
+      options: { readonly expected: ReadonlySet<NodeName>; readonly within: Duration.Duration }
+    ) => Effect.Effect<ReadonlyMap<NodeName, ReadonlyArray<HostedInstance>>>
+    /** Answers surveys as `node` while the scope is open. The handler must not block. */
+    readonly onSurvey: (
+      node: NodeName,
+      handler: (question: SupervisionQuestion) => ReadonlyArray<HostedInstance>
+    ) => Effect.Effect<void, never, Scope.Scope>
     /** Publishes recorded events. Returns at once. */
     readonly publishEvents: (events: EventBatch) => Effect.Effect<void>
     /**

@@ -13,6 +13,8 @@ export class Placement extends Context.Service<
     readonly takesWork: () => boolean
     /** True while this node should host the instance. Cheap; call it as often as needed. */
     readonly owns: (agentId: AgentId, index: number) => boolean
+    /** Nodes that take part, as far as their heartbeats of the last minute tell; none when that cannot be learned. */
+    readonly nodes: Effect.Effect<ReadonlyArray<NodeName>>
     /** Calls back after the set of shards held by this node has changed. */
     readonly onChange: (handler: () => void) => Effect.Effect<void, never, Scope.Scope>
     /** Runs a loop on exactly one node of the cluster, as far as leases can tell, while the scope is open. */

@@ -29,6 +29,7 @@ import { Nodes } from "../../src/app/Nodes.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { Signals } from "../../src/app/Signals.ts"
+import { Supervision } from "../../src/app/Supervision.ts"
 import { System } from "../../src/app/System.ts"
 import { TaskControl } from "../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
@@ -91,6 +92,7 @@ const stubs = Layer.mergeAll(
   Layer.mock(Schedules)({}),
   Layer.mock(LimitRules)({}),
   Layer.mock(Nodes)({ list: Effect.never }),
+  Layer.mock(Supervision)({}),
   Layer.mock(System)({ readiness: Effect.never }),
   Layer.mock(Webhooks)({}),
   Layer.mock(Hooks)({})

@@ -20,6 +20,7 @@ import { refineOpenApi } from "./OpenApiDocument.ts"
 import { SchedulesApi } from "./SchedulesApi.ts"
 import { SignalsApi } from "./SignalsApi.ts"
 import { StreamsApi } from "./StreamsApi.ts"
+import { SupervisionApi } from "./SupervisionApi.ts"
 import { HealthApi, SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
 import { InternalError, MalformedRequest } from "./TransportProblem.ts"
@@ -51,6 +52,7 @@ export class Api extends HttpApi.make("datamcp")
     HealthApi
   )
   .add(WebhooksApi, HooksApi, HookCallsApi)
+  .add(SupervisionApi)
   .middleware(Transport)
   .annotate(HttpApi.QueryParseOptions, closed)
   .annotate(HttpApi.PayloadParseOptions, closed)

@@ -66,6 +66,7 @@ import {
   UpdateSchedule
 } from "../Schedule.ts"
 import { PauseTask, SignalReceipt, TaskSignals } from "../Signal.ts"
+import { InstanceIndex, InstanceOrder, ShowSupervision, SteerInstance, SupervisionTree } from "../Supervision.ts"
 import { AcceptedGraph, AcceptedTask, Graph, GraphSummary, SubmitGraph, SubmitTask, Task } from "../Task.ts"
 import {
   AcknowledgeTask,
@@ -154,6 +155,7 @@ export type ServiceGroup =
   | "graphs"
   | "agents"
   | "limits"
+  | "supervision"
   | "schedules"
   | "webhooks"
   | "hooks"
@@ -241,6 +243,7 @@ const ifVersion = {
 }
 const ofLimit = { limit: LimitRef }
 const submits = { takesKey: true, problems: [IdempotencyMismatch, UniqueKeyHeld, CoalesceMismatch] } as const
+const ofInstance = { ...ofAgent, index: InstanceIndex }
 
 export const endpoints = {
   "tasks.submit": endpoint("tasks", "submit", {
@@ -817,6 +820,30 @@ export const endpoints = {
     request: Schema.Struct({ node: NodeName }).annotate({ identifier: "UndrainNode" }),
     answer: Node,
     problems: [NodeNotFound]
+  }),
+  "supervision.show": endpoint("supervision", "show", {
+    summary: "A page of the supervision tree: agents, their instances, where they are and how they do.",
+    request: ShowSupervision,
+    answer: SupervisionTree,
+    problems: [AgentNotFound]
+  }),
+  "supervision.restart": endpoint("supervision", "restart", {
+    summary: "Start an instance anew; what it runs is given back without using an attempt.",
+    request: Schema.Struct({ ...ofInstance, ...SteerInstance.fields }).annotate({ identifier: "RestartInstance" }),
+    answer: InstanceOrder,
+    problems: [AgentNotFound, Conflict]
+  }),
+  "supervision.quarantine": endpoint("supervision", "quarantine", {
+    summary: "An instance gives back what it runs and takes nothing until it is released.",
+    request: Schema.Struct({ ...ofInstance, ...SteerInstance.fields }).annotate({ identifier: "QuarantineInstance" }),
+    answer: InstanceOrder,
+    problems: [AgentNotFound, Conflict]
+  }),
+  "supervision.release": endpoint("supervision", "release", {
+    summary: "Let an instance work again after a quarantine.",
+    request: Schema.Struct({ ...ofInstance, ...SteerInstance.fields }).annotate({ identifier: "ReleaseInstance" }),
+    answer: InstanceOrder,
+    problems: [AgentNotFound, Conflict]
   })
 } as const
 

@@ -6,7 +6,7 @@
 import { Effect, Result, Schedule } from "effect"
 import * as Metrics from "../../protocol/Metrics.ts"
 
-export type MessageKind = "dispatch" | "event" | "notice" | "chunk"
+export type MessageKind = "dispatch" | "event" | "notice" | "chunk" | "survey"
 
 export interface Undecodable {
   readonly kind: MessageKind

@@ -4,9 +4,9 @@
  * Invariant: nothing that arrives can stop it, be it undecodable, doubled or foreign, and no handler that throws; no
  * call waits for the server except `consume`. Streams that are lost are made again, consumers by whoever consumes.
  *
- * A user of NATS for a node needs: publish `task.>`, `event.>`, `chunk.>`, `notice.>`, `$JS.API.STREAM.{INFO,CREATE,UPDATE}.*`,
+ * A user of NATS for a node needs: publish `task.>`, `event.>`, `chunk.>`, `notice.>`, `survey.>`, `_NODE.>`, `$JS.API.STREAM.{INFO,CREATE,UPDATE}.*`,
  * `$JS.API.CONSUMER.{INFO,CREATE}.TASKS.>`, `$JS.API.CONSUMER.MSG.NEXT.TASKS.*`, `$JS.ACK.>`; subscribe `event.>`,
- * `chunk.>`, `notice.>`, `_NODE.>`; and what the micro service needs.
+ * `chunk.>`, `notice.>`, `survey.>`, `_NODE.>`; and what the micro service needs.
  */
 import { AckPolicy, type ConsumerConfig, DeliverPolicy, JetStreamApiCodes, JetStreamApiError } from "@nats-io/jetstream"
 import { nanos } from "@nats-io/transport-node"
@@ -23,6 +23,7 @@ import { Nats } from "./Nats.ts"
 import * as Notices from "./Notices.ts"
 import * as PullConsumer from "./PullConsumer.ts"
 import { isApiError, Streams } from "./Streams.ts"
+import * as Surveys from "./Surveys.ts"
 
 export const ConsumerLimits = Context.Reference<{
   /** Time after which the server delivers an unacknowledged message again. */
@@ -49,6 +50,7 @@ const make = Effect.gen(function* () {
   const context = yield* Effect.context<never>()
   const evidence = yield* Evidence.make
   const notices = yield* Notices.make(nats, evidence)
+  const surveys = yield* Surveys.make(nats, evidence)
   const events = yield* Events.make(nats, evidence)
   const chunks = yield* Chunks.make(nats, evidence)
 
@@ -141,6 +143,8 @@ const make = Effect.gen(function* () {
     consume,
     notify: notices.notify,
     onNotice: notices.onNotice,
+    survey: surveys.survey,
+    onSurvey: surveys.onSurvey,
     publishEvents: events.publish,
     onEvents: events.onEvents,
     publishChunks: chunks.publish,

@@ -21,7 +21,7 @@ const awayWords = "The server is away; trying again ..."
 const backWords = "The server is back."
 
 /** Tells once that the server is lost, and once that it is back. */
-const connection = (tell: (words: string) => Effect.Effect<void>) =>
+export const connection = (tell: (words: string) => Effect.Effect<void>) =>
   Effect.map(Ref.make(false), (away): Connected & { readonly isAway: Effect.Effect<boolean> } => ({
     lost: Effect.flatMap(Ref.getAndSet(away, true), (was) => (was ? Effect.void : tell(awayWords))),
     back: Effect.flatMap(Ref.getAndSet(away, false), (was) => (was ? tell(backWords) : Effect.void)),

@@ -39,6 +39,7 @@ import { RequestBodies } from "./RequestBodies.ts"
 import * as ScheduleRoutes from "./ScheduleRoutes.ts"
 import * as SignalRoutes from "./SignalRoutes.ts"
 import * as StreamRoutes from "./StreamRoutes.ts"
+import * as SupervisionRoutes from "./SupervisionRoutes.ts"
 import * as SystemRoutes from "./SystemRoutes.ts"
 import * as TaskRoutes from "./TaskRoutes.ts"
 import * as TransportLive from "./TransportLive.ts"
@@ -119,6 +120,7 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     ScheduleRoutes.layer,
     LimitRoutes.layer,
     NodeRoutes.layer,
+    SupervisionRoutes.layer,
     ApiKeyRoutes.layer,
     WebhookRoutes.layer,
     HookRoutes.layer,

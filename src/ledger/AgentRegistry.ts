@@ -7,6 +7,7 @@
  */
 import { Context, Effect, Layer, Result } from "effect"
 import { SqlClient } from "effect/sql"
+import type { InstanceOrders } from "../../actors/InstanceOrders.ts"
 import type { Agent, AgentConfiguration, AgentMetrics, Capability } from "../../protocol/Agent.ts"
 import type { EventType } from "../../protocol/Event.ts"
 import type { AgentId, AgentName, AgentRef, Namespace, NodeName } from "../../protocol/Ids.ts"
@@ -57,6 +58,7 @@ export interface AgentChange {
   readonly metadata?: Agent["metadata"] | undefined
   /** A roll-out that begins, goes on, or (null) is over. */
   readonly rollout?: StoredRollout | null | undefined
+  readonly instanceOrders?: InstanceOrders | undefined
   /** The version whose definition this brings back. */
   readonly restores?: number | undefined
   readonly draining?: true
@@ -64,7 +66,9 @@ export interface AgentChange {
   readonly status?: "active" | "maintenance" | undefined
 }
 
-export type AgentEventData = { readonly [name: string]: string | number | boolean | ReadonlyArray<string> }
+export type AgentEventData = {
+  readonly [name: string]: string | number | boolean | ReadonlyArray<string> | ReadonlyArray<number>
+}
 
 export interface AgentListFilter {
   readonly type: string | undefined
@@ -216,6 +220,7 @@ export class AgentRegistry extends Context.Service<
             draining = a.draining or ${to.draining ?? false},
             status = coalesce(${to.status ?? null}, a.status),
             status_reason = case when ${to.status ?? null}::text is null then a.status_reason end,
+            instance_orders = coalesce(${json(to.instanceOrders)}::jsonb, a.instance_orders),
             rollout = case when ${to.rollout === undefined} then a.rollout else ${json(to.rollout ?? undefined)}::json end,
             definition_version = case when ${definesAnew(to)} then a.version + 1 else a.definition_version end,
             version = a.version + 1,

@@ -2,6 +2,7 @@
  * Owns the translation between rows of `agents` and the words of the protocol. Rows come from our own SQL, so they are
  * typed here once and trusted; no schema runs per row.
  */
+import type { InstanceOrders } from "../../actors/InstanceOrders.ts"
 import type { AgentRecord, Definition } from "../../actors/ports/AgentStore.ts"
 import type { Agent, AgentConfiguration, AgentStatus, Capability } from "../../protocol/Agent.ts"
 import type { AgentId, AgentName, Namespace } from "../../protocol/Ids.ts"
@@ -20,7 +21,7 @@ const liveTasksMax = 1_000
 /** Columns of an agent's definition and state; `a` is the agent. */
 export const definitionColumns = `a.id, a.namespace, a.name, a.type, a.description, a.capabilities, a.configuration,
   a.status, a.status_reason, a.draining, a.desired_instances, a.labels, a.metadata, a.version,
-  a.definition_version, a.rollout,
+  a.definition_version, a.rollout, a.instance_orders,
   to_char(a.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
   to_char(a.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as updated_at`
 
@@ -48,6 +49,7 @@ export interface AgentRow {
   /** The version that brought the present definition. */
   readonly definition_version: number
   readonly rollout: StoredRollout | null
+  readonly instance_orders: InstanceOrders | null
   readonly created_at: string
   readonly updated_at: string
 }
@@ -118,5 +120,6 @@ export const recordOfRow = (row: AgentRow): AgentRecord => ({
   desiredInstances: row.desired_instances,
   version: row.version,
   definitionVersion: row.definition_version,
-  rollout: row.rollout ?? undefined
+  rollout: row.rollout ?? undefined,
+  instanceOrders: row.instance_orders ?? undefined
 })

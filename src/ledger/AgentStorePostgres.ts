@@ -8,8 +8,9 @@
 import { Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
-import { AgentStore, AgentStoreUnavailable } from "../../actors/ports/AgentStore.ts"
+import { AgentStore, AgentStoreUnavailable, type Reported } from "../../actors/ports/AgentStore.ts"
 import type { AgentId, AgentRef, Namespace } from "../../protocol/Ids.ts"
+import type { Crash } from "../../protocol/Supervision.ts"
 import { type AgentRow, definitionColumns, isAgentId, recordOfRow } from "./AgentRows.ts"
 import { orUnavailable } from "./StoreUnavailable.ts"
 
@@ -91,19 +92,52 @@ export const layer = Layer.effect(
       `.pipe(Effect.map(records), orAway("AgentStore.withCapability"))
     )
 
-    const quarantine = Effect.fn("AgentStore.quarantine")((id: AgentId, reason: string) =>
+    const quarantine = Effect.fn("AgentStore.quarantine")(({ agentId, index, node }: Reported, reason: string) =>
       sql`
         with changed as (
           update agents set status = 'error', status_reason = ${reason}, version = version + 1,
             updated_at = clock_timestamp()
-          where id = ${id} and status in ('active', 'maintenance')
+          where id = ${agentId} and status in ('active', 'maintenance')
           returning id, namespace, version
         )
-        insert into events (aggregate, number, kind, type, namespace, data)
-        select id, version, 'agent', 'AgentStatusChanged', namespace,
-          json_build_object('status', 'error', 'reason', ${reason}::text)
+        insert into events (aggregate, number, kind, type, namespace, actor, data)
+        select id, version, 'agent', 'AgentStatusChanged', namespace, ${`node:${node}`},
+          json_build_object('status', 'error', 'reason', ${reason}::text, 'instance', ${index}::int)
         from changed
       `.pipe(Effect.asVoid, orAway("AgentStore.quarantine"))
+    )
+
+    const restartOthers = Effect.fn("AgentStore.restartOthers")(({ agentId, index, node }: Reported, crash: Crash) =>
+      sql`
+        with changed as (
+          update agents a set version = a.version + 1, updated_at = clock_timestamp(),
+            instance_orders = coalesce(a.instance_orders, '{}') || (
+              select jsonb_object_agg(i::text, coalesce(a.instance_orders -> i::text, '{}')
+                || jsonb_build_object('restarts', coalesce((a.instance_orders -> i::text ->> 'restarts')::int, 0) + 1))
+              from generate_series(0, a.desired_instances - 1) i where i <> ${index}
+            )
+          where a.id = ${agentId} and a.status = 'active' and a.desired_instances > 1
+          returning a.id, a.namespace, a.version, a.desired_instances
+        )
+        insert into events (aggregate, number, kind, type, namespace, actor, data)
+        select id, version, 'agent', 'AgentInstancesRestarted', namespace, ${`node:${node}`},
+          json_build_object(
+            'instances', (select json_agg(i) from generate_series(0, desired_instances - 1) i where i <> ${index}),
+            'strategy', 'one_for_all', 'crashed', ${index}::int, 'crash', ${JSON.stringify(crash)}::json)
+        from changed
+      `.pipe(Effect.asVoid, orAway("AgentStore.restartOthers"))
+    )
+
+    const noteCrashes = Effect.fn("AgentStore.noteCrashes")(
+      (
+        { agentId, index }: Reported,
+        crashes: { readonly restarts: number; readonly taskCrashes: number; readonly last: Crash }
+      ) =>
+        sql`
+        update agent_instances set restarts = restarts + ${crashes.restarts}, task_crashes = task_crashes + ${crashes.taskCrashes},
+          last_crash = ${JSON.stringify(crashes.last)}::json
+        where agent_id = ${agentId} and index = ${index}
+      `.pipe(Effect.asVoid, orAway("AgentStore.noteCrashes"))
     )
 
     const finishDrained = Effect.fn("AgentStore.finishDrained")((limit: number) =>
@@ -132,7 +166,10 @@ export const layer = Layer.effect(
       )
     )
 
-    return AgentStore.of({ page, changedSince, byId, find, withCapability, quarantine, finishDrained })
+    return AgentStore.of({
+      ...{ page, changedSince, byId, find, withCapability, quarantine, finishDrained },
+      ...{ restartOthers, noteCrashes }
+    })
   })
 )
 

@@ -23,6 +23,7 @@ import { nodeHandlers } from "./nodeHandlers.ts"
 import { bearerKey, idempotencyKey } from "./RequestHead.ts"
 import { scheduleHandlers } from "./scheduleHandlers.ts"
 import { signalHandlers } from "./signalHandlers.ts"
+import { supervisionHandlers } from "./supervisionHandlers.ts"
 import { taskHandlers } from "./taskHandlers.ts"
 import { webhookHandlers } from "./webhookHandlers.ts"
 
@@ -48,6 +49,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
     ...(yield* agentHandlers),
     ...(yield* limitHandlers),
     ...(yield* nodeHandlers),
+    ...(yield* supervisionHandlers),
     ...(yield* scheduleHandlers),
     ...(yield* webhookHandlers)
   }

@@ -35,6 +35,9 @@ import { ShardLeases } from "./ShardLeases.ts"
 const group = "default"
 const tablePrefix = "datamcp_cluster"
 
+/** Most nodes that are named. */
+const nodesMax = 1_000
+
 /** How often held shards are looked at. */
 const lookEveryMillis = 100
 
@@ -61,6 +64,7 @@ const make = Effect.fnUntraced(function* (node: NodeName) {
   const sharding = yield* Sharding.Sharding
   const self = String(Option.getOrUndefined((yield* ShardingConfig.ShardingConfig).runnerAddress))
   const leases = yield* ShardLeases
+  const sql = yield* SqlClient.SqlClient
   const shards = Array.from({ length: shardCount }, (_, index) => ShardId.make(group, index + 1))
   const owned = new Set<number>()
   const lostAt = new Map<number, number>()
@@ -139,6 +143,7 @@ const make = Effect.fnUntraced(function* (node: NodeName) {
     node,
     takesWork: () => !leases.isWithdrawn(),
     owns,
+    nodes: members(sql),
     onChange: (handler) =>
       Effect.asVoid(
         Effect.acquireRelease(
@@ -163,6 +168,17 @@ const make = Effect.fnUntraced(function* (node: NodeName) {
   })
   return Context.make(Placement, placement).pipe(Context.add(Membership, membership))
 })
+
+/** Nodes that host something, by their heartbeats within the last minute; none while Postgres cannot say. */
+const members = (sql: SqlClient.SqlClient): Placement["Service"]["nodes"] =>
+  sql<{ readonly node: NodeName }>`
+    select distinct split_part(address, ':', 1) as node from ${sql(`${tablePrefix}_runners`)}
+    where last_heartbeat > now() - interval '1 minute' limit ${nodesMax}
+  `.pipe(
+    Effect.map((rows) => rows.map((row) => row.node)),
+    Effect.timeoutOrElse({ duration: "1 second", orElse: () => Effect.succeed([]) }),
+    Effect.orElseSucceed(() => [])
+  )
 
 const told = <E>(effect: Effect.Effect<void, E>) =>
   Effect.catchCause(effect, (cause) => Effect.logDebug("the other nodes could not be told", cause))
@@ -215,18 +231,21 @@ export const layer = (node: NodeName, { advisoryLocks = true }: PlacementOptions
   )
 }
 
-/** A node that hosts nothing and runs no singleton: it takes no part in the cluster. */
+/** A node that hosts nothing and runs no singleton: it takes no part in the cluster, and only knows who does. */
 export const none = (node: NodeName) =>
   Layer.mergeAll(
-    Layer.succeed(
+    Layer.effect(
       Placement,
-      Placement.of({
-        node,
-        takesWork: () => false,
-        owns: () => false,
-        onChange: () => Effect.void,
-        singleton: () => Effect.void
-      })
+      Effect.map(SqlClient.SqlClient, (sql) =>
+        Placement.of({
+          node,
+          takesWork: () => false,
+          owns: () => false,
+          nodes: members(sql),
+          onChange: () => Effect.void,
+          singleton: () => Effect.void
+        })
+      )
     ),
     Layer.succeed(Membership, Membership.of({ shards: () => 0, withdraw: (left) => left, rejoin: Effect.void }))
   )

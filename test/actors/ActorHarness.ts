@@ -117,6 +117,7 @@ export const switchable = () => {
       Placement.of({
         node: NodeName.make(name),
         takesWork: () => true,
+        nodes: Effect.succeed([NodeName.make(name)]),
         owns: () => owner === name,
         onChange: (handler) =>
           Effect.acquireRelease(

@@ -24,7 +24,7 @@ describe("restart intensity", () => {
         all.push(now)
         const next = crashed(state, now, policy)
         state = next.crashes
-        const recent = all.filter((at) => at > now - policy.windowMillis)
+        const recent = all.filter((at) => at >= now - policy.windowMillis)
         expect(next.escalate).toBe(recent.length > policy.crashesMax)
         expect(state.at).toEqual(recent)
         expect(next.delayMillis).toBe(

@@ -29,6 +29,7 @@ import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
 import { Signals } from "../../src/app/Signals.ts"
 import { Startup } from "../../src/app/Startup.ts"
+import { Supervision } from "../../src/app/Supervision.ts"
 import { System } from "../../src/app/System.ts"
 import { TaskControl } from "../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
@@ -48,6 +49,7 @@ import { ScheduleRegistry } from "../../src/ledger/ScheduleRegistry.ts"
 import * as ScheduleStorePostgres from "../../src/ledger/ScheduleStorePostgres.ts"
 import { SignalReader } from "../../src/ledger/SignalReader.ts"
 import { StreamReader } from "../../src/ledger/StreamReader.ts"
+import { SupervisionReader } from "../../src/ledger/SupervisionReader.ts"
 import { TaskCounter } from "../../src/ledger/TaskCounter.ts"
 import { TaskReader } from "../../src/ledger/TaskReader.ts"
 import * as Database from "../ledger/Database.ts"
@@ -114,6 +116,7 @@ const cases = Layer.mergeAll(
   Schedules.layer,
   LimitRules.layer,
   Nodes.layer,
+  Supervision.layer.pipe(Layer.provide(SupervisionReader.layer)),
   System.layer
 )
 

@@ -17,4 +17,4 @@ const crashPoint = (at: string, when: "before" | "after") => {
   process.kill(process.pid, "SIGKILL")
 }
 
-NodeRuntime.runMain(Effect.provideService(serve, CrashPoints, crashPoint))
+NodeRuntime.runMain(Effect.provideService(serve({}), CrashPoints, crashPoint))

@@ -4,7 +4,7 @@ import { Deferred, Effect, Fiber, Layer, Result, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { AgentStore } from "../../actors/ports/AgentStore.ts"
 import { UuidV7 } from "../../actors/UuidV7.ts"
-import { AgentId, AgentName, Namespace } from "../../protocol/Ids.ts"
+import { AgentId, AgentName, Namespace, NodeName } from "../../protocol/Ids.ts"
 import { type AgentChange, AgentRegistry } from "../../src/ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "../../src/ledger/AgentStorePostgres.ts"
 import * as Database from "./Database.ts"
@@ -180,8 +180,8 @@ layer(Live, { excludeTestServices: true, timeout: "60 seconds" })("stored agents
       const registry = yield* AgentRegistry
       const agent = yield* create("crashing")
       const id = AgentId.make(agent?.id ?? "")
-      yield* store.quarantine(id, "crashed 6 times in 30 s")
-      yield* store.quarantine(id, "again")
+      yield* store.quarantine({ agentId: id, index: 0, node: NodeName.make("one") }, "crashed 6 times in 30 s")
+      yield* store.quarantine({ agentId: id, index: 0, node: NodeName.make("one") }, "again")
       expect(yield* registry.get(home, id)).toMatchObject({
         status: "error",
         status_reason: "crashed 6 times in 30 s",

@@ -29,6 +29,7 @@ import * as MemoryGraphs from "../support/MemoryGraphs.ts"
 import * as MemoryLimits from "../support/MemoryLimits.ts"
 import * as MemoryNodes from "../support/MemoryNodes.ts"
 import * as MemorySchedules from "../support/MemorySchedules.ts"
+import * as MemorySupervision from "../support/MemorySupervision.ts"
 import * as MemoryWebhooks from "../support/MemoryWebhooks.ts"
 
 export const keys = { default: "dma_default", other: "dma_other", down: "dma_down" }
@@ -365,7 +366,8 @@ export const memoryApp = MemoryGraphs.layer.pipe(
       control,
       agentVersions,
       MemoryLimits.layer,
-      MemoryNodes.layer
+      MemoryNodes.layer,
+      MemorySupervision.layer
     )
   )
 )

@@ -81,11 +81,14 @@ export const make = (
       find: (_, ref) => ask("agent_find", () => all().find(({ id, name }) => id === ref || name === ref)),
       withCapability: (_, type) =>
         ask("agents_with", () => all().filter(({ capabilities }) => capabilities.some(({ name }) => name === type))),
-      quarantine: (id) =>
+      quarantine: ({ agentId }) =>
         ask("agent_quarantine", () => {
-          const agent = agents.get(id)
-          if (agent?.status === "active" || agent?.status === "maintenance") change(id, { status: "error" })
+          const agent = agents.get(agentId)
+          if (agent?.status === "active" || agent?.status === "maintenance") change(agentId, { status: "error" })
         }),
+      // No agent of these worlds is `one_for_all`, and what is known of crashes decides nothing.
+      restartOthers: () => ask("agent_restart_others", () => undefined),
+      noteCrashes: () => ask("agent_note_crashes", () => undefined),
       finishDrained: () => ask("agents_drained", () => 0)
     })
   }

@@ -157,6 +157,8 @@ export const make = (machine: Machine, chance: Chance): SimBus => {
   const of = (process: Process): Bus["Service"] =>
     Bus.of({
       connected: () => !isAway(),
+      survey: () => Effect.succeed(new Map()),
+      onSurvey: () => Effect.void,
       dispatch: (orders) =>
         Effect.sync(() => {
           const messages = new Map<string, Array<Array<TaskOrder>>>()

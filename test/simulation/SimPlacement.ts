@@ -99,6 +99,7 @@ export const make = (machine: Machine, chance: Chance): SimPlacement => {
       return Placement.of({
         node: NodeName.make(name),
         takesWork: () => true,
+        nodes: Effect.sync(() => names().map((each) => NodeName.make(each))),
         owns: (agentId, index) => member.believes.has(shardOf(agentId, index)),
         onChange: (handler) =>
           Effect.asVoid(

@@ -6,7 +6,9 @@ import { Context, Effect, Layer } from "effect"
 import { Bus, BusUnavailable, type Delivery, type EventBatch } from "../../actors/ports/Bus.ts"
 import type { Chunk } from "../../protocol/Chunk.ts"
 import type { TaskOrder } from "../../protocol/Dispatch.ts"
+import type { NodeName } from "../../protocol/Ids.ts"
 import type { Notice } from "../../protocol/Notice.ts"
+import type { HostedInstance, SupervisionQuestion } from "../../protocol/Supervision.ts"
 
 export class MemoryBusControl extends Context.Service<
   MemoryBusControl,
@@ -29,6 +31,7 @@ export const layer = Layer.effectContext(
     const noticeHandlers = new Set<(notice: Notice) => void>()
     const eventHandlers = new Map<string, Set<(events: EventBatch) => void>>()
     const chunkHandlers = new Map<string, Set<(chunks: ReadonlyArray<Chunk>) => void>>()
+    const surveyed = new Map<NodeName, (question: SupervisionQuestion) => ReadonlyArray<HostedInstance>>()
     const failures = new Set<() => void>()
     const dispatched = new Map<string, number>()
     let isCut = false
@@ -97,6 +100,13 @@ export const layer = Layer.effectContext(
         Effect.acquireRelease(
           Effect.sync(() => noticeHandlers.add(handler)),
           () => Effect.sync(() => noticeHandlers.delete(handler))
+        ),
+      survey: (question) =>
+        Effect.sync(() => new Map(Array.from(surveyed, ([node, handler]) => [node, handler(question)] as const))),
+      onSurvey: (node, handler) =>
+        Effect.acquireRelease(
+          Effect.sync(() => surveyed.set(node, handler)),
+          () => Effect.sync(() => surveyed.delete(node))
         ),
       publishEvents: (events) =>
         Effect.sync(() => {

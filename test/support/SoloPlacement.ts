@@ -8,6 +8,7 @@ export const layer = Layer.succeed(
   Placement.of({
     node: NodeName.make("solo"),
     takesWork: () => true,
+    nodes: Effect.succeed([NodeName.make("solo")]),
     owns: () => true,
     onChange: () => Effect.void,
     singleton: (_, loop) => Effect.asVoid(Effect.forkScoped(loop))

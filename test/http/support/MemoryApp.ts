@@ -59,6 +59,7 @@ import * as MemoryGraphs from "../../support/MemoryGraphs.ts"
 import * as MemoryLimits from "../../support/MemoryLimits.ts"
 import * as MemoryNodes from "../../support/MemoryNodes.ts"
 import * as MemorySchedules from "../../support/MemorySchedules.ts"
+import * as MemorySupervision from "../../support/MemorySupervision.ts"
 import * as MemoryWebhooks from "../../support/MemoryWebhooks.ts"
 
 /** A key of each role, and one that Postgres cannot be asked about. */
@@ -647,6 +648,7 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(Artifacts, artifacts(state)),
     MemoryLimits.layer,
     MemoryNodes.layer,
+    MemorySupervision.layer,
     Layer.sync(Schedules, MemorySchedules.make),
     Layer.succeed(System, system(state)),
     MemoryWebhooks.layer
