@@ -230,7 +230,10 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     GraphReader.layer,
     PostgresLedger.layer(config.nodeName),
     ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare }),
-    UserBehaviours.layer(config.behaviours),
+    UserBehaviours.layer(config.behaviours, {
+      processesMax: config.isolatedProcesses,
+      environment: config.behaviourEnvironment
+    }),
     Startup.layer
   ).pipe(Layer.provideMerge(UuidV7.layer))
   const timekeeper = Timekeeper.loop.pipe(Layer.provide(Timekeeper.layer))
