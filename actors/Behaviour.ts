@@ -147,5 +147,10 @@ export interface Behaviour {
 /** The behaviours that this node can run, by type. */
 export class Behaviours extends Context.Service<
   Behaviours,
-  { readonly get: (type: string) => Behaviour | undefined; readonly types: ReadonlyArray<string> }
+  {
+    readonly get: (type: string) => Behaviour | undefined
+    readonly types: ReadonlyArray<string>
+    /** Types of those that are part of datamcp. */
+    readonly builtIn: ReadonlySet<string>
+  }
 >()("datamcp/actors/Behaviours") {}

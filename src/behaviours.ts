@@ -26,6 +26,8 @@ export class BehaviourModulesInvalid extends Schema.TaggedError<BehaviourModules
 
 const builtIn: ReadonlyArray<Behaviour> = [approval, echo, http, sql]
 
+const builtInTypes = new Set(builtIn.map(({ type }) => type))
+
 /** What isolated behaviours get of this node. */
 export interface IsolationOptions {
   /** Most attempts of isolated behaviours that run on the node at a time. */
@@ -68,7 +70,7 @@ export const layer = (
         else mistakes.push(`${name}: its type "${behaviour.type}" is that of ${taken.from}; choose another`)
       }
       if (mistakes.length > 0) return yield* new BehaviourModulesInvalid({ mistakes })
-      return Behaviours.of({ get: (type) => byType.get(type)?.behaviour, types: [...byType.keys()] })
+      return Behaviours.of({ get: (type) => byType.get(type)?.behaviour, types: [...byType.keys()], builtIn: builtInTypes })
     })
   )
 

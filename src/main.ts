@@ -30,6 +30,7 @@ import type { VerificationScope } from "../protocol/Verification.ts"
 import { Agents } from "./app/Agents.ts"
 import { AgentVersions } from "./app/AgentVersions.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
+import { BehaviourCatalogue } from "./app/BehaviourCatalogue.ts"
 import { Artifacts } from "./app/Artifacts.ts"
 import { Graphs } from "./app/Graphs.ts"
 import { Hooks } from "./app/Hooks.ts"
@@ -252,6 +253,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Graphs.layer,
     Agents.layer,
     AgentVersions.layer,
+    BehaviourCatalogue.layer,
     ApiKeys.layer,
     Artifacts.layer,
     LimitRules.layer,

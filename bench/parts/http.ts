@@ -24,6 +24,7 @@ import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
 import { Hooks } from "../../src/app/Hooks.ts"
+import { BehaviourCatalogue } from "../../src/app/BehaviourCatalogue.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
@@ -89,6 +90,7 @@ const stubs = Layer.mergeAll(
   Layer.mock(Artifacts)({}),
   Layer.mock(Schedules)({}),
   Layer.mock(LimitRules)({}),
+  Layer.mock(BehaviourCatalogue)({ list: Effect.never }),
   Layer.mock(System)({ readiness: Effect.never }),
   Layer.mock(Webhooks)({}),
   Layer.mock(Hooks)({})

@@ -6,6 +6,7 @@
  * no credentials, no database. A watchdog beside it ends it when its node is gone, whatever it is doing.
  */
 import { writeFileSync } from "node:fs"
+import { flushCompileCache } from "node:module"
 import { constants, setPriority } from "node:os"
 import { Worker } from "node:worker_threads"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
@@ -129,6 +130,8 @@ const bounded = (text: string) => text.slice(0, textCharactersMax)
 
 const load = Effect.gen(function* () {
   const loaded = yield* BehaviourModule.load(start.module)
+  // A process that is killed keeps nothing of what it has compiled; the next one would compile it again.
+  flushCompileCache()
   beat()
   if (Result.isFailure(loaded)) {
     line.say({ _tag: "Unloadable", mistakes: loaded.failure.map(bounded) })

@@ -23,6 +23,7 @@ import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
+import { BehaviourCatalogue } from "../../src/app/BehaviourCatalogue.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
@@ -42,6 +43,7 @@ type Services =
   | Artifacts
   | Schedules
   | LimitRules
+  | BehaviourCatalogue
   | System
   | UuidV7
   | SqlClient.SqlClient
@@ -200,6 +202,9 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
     },
     list: { needs: ["key:read"], attempt: () => ApiKeys.use((s) => s.list({})) },
     revoke: { needs: ["key:revoke"], missing: "KeyNotFound", attempt: ({ key }) => ApiKeys.use((s) => s.revoke(key)) }
+  },
+  BehaviourCatalogue: {
+    list: { needs: ["agent:read"], attempt: () => Effect.flatMap(BehaviourCatalogue, ({ list }) => list) }
   },
   LimitRules: {
     create: {
@@ -431,6 +436,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         Artifacts: yield* Artifacts,
         Schedules: yield* Schedules,
         LimitRules: yield* LimitRules,
+        BehaviourCatalogue: yield* BehaviourCatalogue,
         System: yield* System
       }
       const all = Object.entries(services).flatMap(([name, service]) =>

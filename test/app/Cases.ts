@@ -22,6 +22,7 @@ import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
+import { BehaviourCatalogue } from "../../src/app/BehaviourCatalogue.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
 import * as Owners from "../../src/app/Owners.ts"
 import { Retention } from "../../src/app/Retention.ts"
@@ -66,7 +67,7 @@ const known = new Map([approval, echo, picky].map((behaviour) => [behaviour.type
 
 const behaviours = Layer.succeed(
   Behaviours,
-  Behaviours.of({ get: (type) => known.get(type), types: [...known.keys()] })
+  Behaviours.of({ get: (type) => known.get(type), types: [...known.keys()], builtIn: new Set(["approval", "echo"]) })
 )
 
 const stores = Layer.mergeAll(
@@ -110,6 +111,7 @@ const cases = Layer.mergeAll(
   Artifacts.layer,
   Schedules.layer,
   LimitRules.layer,
+  BehaviourCatalogue.layer,
   System.layer
 )
 

@@ -26,6 +26,7 @@ import { TaskControl } from "../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
 import * as MemoryGraphs from "../support/MemoryGraphs.ts"
+import * as MemoryBehaviours from "../support/MemoryBehaviours.ts"
 import * as MemoryLimits from "../support/MemoryLimits.ts"
 import * as MemorySchedules from "../support/MemorySchedules.ts"
 import * as MemoryWebhooks from "../support/MemoryWebhooks.ts"
@@ -363,6 +364,7 @@ export const memoryApp = MemoryGraphs.layer.pipe(
       talk,
       control,
       agentVersions,
+      MemoryBehaviours.layer,
       MemoryLimits.layer
     )
   )

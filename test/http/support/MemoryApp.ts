@@ -56,6 +56,7 @@ import { permissionOf, TaskControl } from "../../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../../src/app/TaskStreams.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
 import * as MemoryGraphs from "../../support/MemoryGraphs.ts"
+import * as MemoryBehaviours from "../../support/MemoryBehaviours.ts"
 import * as MemoryLimits from "../../support/MemoryLimits.ts"
 import * as MemorySchedules from "../../support/MemorySchedules.ts"
 import * as MemoryWebhooks from "../../support/MemoryWebhooks.ts"
@@ -643,6 +644,7 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(Agents, agents(state)),
     Layer.succeed(AgentVersions, agentVersions(state)),
     Layer.succeed(Artifacts, artifacts(state)),
+    MemoryBehaviours.layer,
     MemoryLimits.layer,
     Layer.sync(Schedules, MemorySchedules.make),
     Layer.succeed(System, system(state)),
