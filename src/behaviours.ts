@@ -70,7 +70,11 @@ export const layer = (
         else mistakes.push(`${name}: its type "${behaviour.type}" is that of ${taken.from}; choose another`)
       }
       if (mistakes.length > 0) return yield* new BehaviourModulesInvalid({ mistakes })
-      return Behaviours.of({ get: (type) => byType.get(type)?.behaviour, types: [...byType.keys()], builtIn: builtInTypes })
+      return Behaviours.of({
+        get: (type) => byType.get(type)?.behaviour,
+        types: [...byType.keys()],
+        builtIn: builtInTypes
+      })
     })
   )
 

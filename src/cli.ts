@@ -47,7 +47,10 @@ const datamcp = Command.make("datamcp").pipe(
   ),
   Command.withSubcommands([
     { group: "Platform", commands: [up, serve, migrate, verify, status, doctor, keys, retention] },
-    { group: "Work", commands: [agents, behaviours, tasks, graphs, schedules, limits, artifacts, deadLetters, operations] },
+    {
+      group: "Work",
+      commands: [agents, behaviours, tasks, graphs, schedules, limits, artifacts, deadLetters, operations]
+    },
     { group: "Outside", commands: [webhooks, hooks] }
   ]),
   Command.provide(Output.layer),

@@ -41,7 +41,10 @@ describe("behaviours", () => {
       const here = yield* folder
       writeFileSync(join(here, "a.mjs"), `export default ${right}`)
       writeFileSync(join(here, "b.mjs"), `export const behaviour = ${right.replace("greet", "wave")}`)
-      const loaded = yield* Effect.provide(Behaviours, behaviours.layer([join(here, "a.mjs"), join(here, "b.mjs")], isolation))
+      const loaded = yield* Effect.provide(
+        Behaviours,
+        behaviours.layer([join(here, "a.mjs"), join(here, "b.mjs")], isolation)
+      )
       expect(loaded.types).toEqual(["approval", "echo", "http", "sql", "greet", "wave"])
       expect(loaded.get("wave")?.description).toBe("Greets.")
     }).pipe(Effect.scoped)

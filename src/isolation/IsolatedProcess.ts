@@ -159,8 +159,8 @@ export const start = (options: {
     death = deathOf(how, { bounds, killedFor, left, words: words.trim() })
     line.destroy()
     lifeline.destroy()
-    listener?.died(death)
     options.onDeath(dismissed ? undefined : death)
+    listener?.died(death)
     for (const resume of waiting) resume()
     waiting.clear()
   }

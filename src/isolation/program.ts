@@ -55,7 +55,7 @@ const beat = () => {
 const running: {
   behaviour?: Behaviour
   run?: RunAttempt
-  fiber?: Fiber.Fiber<void>
+  fiber?: Fiber.Fiber<unknown, BehaviourFailure>
   /** False once an attempt has ended and until the next begins. */
   busy: boolean
 } = { busy: false }
@@ -72,6 +72,8 @@ const hear = (told: Told): void => {
     case "Begin":
       running.busy = true
       running.fiber = Effect.runFork(attempt(told.attempt, told.logLevel))
+      // Interrupted too, it says how it ended.
+      running.fiber.addObserver((exit) => ended(Exit.isSuccess(exit) ? returned(exit.value) : endOf(exit.cause)))
       return
     case "Stop":
       line.say({ _tag: "Stopping" })
@@ -195,11 +197,7 @@ const open = (settings: Schema.Json) =>
   )
 
 const attempt = (facts: AttemptFacts, logLevel: LogLevelName) =>
-  Effect.scoped(effectOf(() => theRun()(farAttempt(line, facts)))).pipe(
-    surroundings(logLevel),
-    Effect.exit,
-    Effect.flatMap((exit) => Effect.sync(() => ended(Exit.isSuccess(exit) ? returned(exit.value) : endOf(exit.cause))))
-  )
+  surroundings(logLevel)(Effect.scoped(effectOf(() => theRun()(farAttempt(line, facts)))))
 
 const ended = (end: End) => {
   if (!running.busy) return
