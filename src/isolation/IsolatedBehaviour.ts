@@ -298,9 +298,10 @@ const run = Effect.fnUntraced(function* (held: Held, attempt: Attempt, bounds: B
         noticed.openUnsafe()
         return
       case "Ended":
+        // Before anybody who waits for the end looks at it.
+        held.clean = said.end._tag !== "Crash" && said.residentBytes <= bounds.memoryMib * 1024 * 1024 * restingShare
         noticed.openUnsafe()
         over.openUnsafe()
-        held.clean = said.end._tag !== "Crash" && said.residentBytes <= bounds.memoryMib * 1024 * 1024 * restingShare
         return said.end
       default:
         return

@@ -219,7 +219,8 @@ export const start = (options: {
           hear: (said) => {
             const answer = read(said)
             if (answer === undefined) return
-            listener = undefined
+            // Hearing it may have let the next one in already.
+            if (listener === own) listener = undefined
             resume(Effect.succeed(answer))
           },
           died: (reason) => resume(Effect.fail(reason))
