@@ -13,6 +13,7 @@ import { dirname } from "node:path"
 import type { Duplex } from "node:stream"
 import { fileURLToPath } from "node:url"
 import { Effect, Result, Schema } from "effect"
+import { withoutFolders } from "../../actors/CrashStack.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { type Frame, frameOf, frameReader } from "./Frames.ts"
 import { FromProcess, type Start, type ToProcess } from "./Messages.ts"
@@ -156,7 +157,7 @@ export const start = (options: {
     gone = true
     // What it started and left behind.
     Result.try(() => process.kill(-(child.pid ?? 0), "SIGKILL"))
-    death = deathOf(how, { bounds, killedFor, left, words: words.trim() })
+    death = deathOf(how, { bounds, killedFor, left, words: withoutFolders(words.trim()) })
     line.destroy()
     lifeline.destroy()
     options.onDeath(dismissed ? undefined : death)

@@ -49,7 +49,10 @@ const watched = () => {
 }
 
 const beat = () => {
-  setInterval(() => Atomics.add(new Int32Array(pulse), 0, 1), beatEveryMillis).unref()
+  const beats = new Int32Array(pulse)
+  // At once too: what comes next may never let the timer run.
+  Atomics.add(beats, 0, 1)
+  setInterval(() => Atomics.add(beats, 0, 1), beatEveryMillis).unref()
 }
 
 const running: {

@@ -157,9 +157,9 @@ describe("isolated behaviours on a node", () => {
         const platform = yield* servePlatform({ ...environment, ALLOWED: mark.slice("ALLOWED=".length) })
         const client = clientOf(platform.url, platform.key)
         yield* Effect.promise(() => look(client))
-        const cli = yield* Effect.promise(() =>
-          runCli(["behaviours", "list"], { DATAMCP_URL: platform.url, DATAMCP_API_KEY: platform.key })
-        )
+        const cli = yield* runCli(["behaviours", "list"], {
+          env: { DATAMCP_URL: platform.url, DATAMCP_API_KEY: platform.key }
+        })
         expect(cli.stdout).toMatch(/^poison +yes +no +Does what it is told/mu)
         yield* Effect.promise(() => takePoison(client))
         yield* Effect.promise(() => leaveRunning(client))
