@@ -8,7 +8,7 @@ import * as Limits from "../protocol/Limits.ts"
 import { storable, storableJson } from "../protocol/Storable.ts"
 import type { TaskProgress } from "../protocol/Task.ts"
 import { artifactFailure } from "./ArtifactFailure.ts"
-import { BehaviourFailure, type RunAttempt } from "./Behaviour.ts"
+import { AttemptLost, BehaviourFailure, type RunAttempt } from "./Behaviour.ts"
 import * as Children from "./Children.ts"
 import type { Conversation } from "./Conversation.ts"
 import { stackOf } from "./CrashStack.ts"
@@ -136,6 +136,13 @@ const endOfCause = (cause: Cause.Cause<BehaviourFailure>): AttemptEnd => {
   const crash = cause.reasons.find(Cause.isDieReason)
   if (crash !== undefined) {
     const { defect } = crash
+    if (defect instanceof AttemptLost) {
+      const { code, details, message } = defect
+      return {
+        _tag: "Lost",
+        error: { code, message: bounded(message), ...(details !== undefined && { details }) }
+      }
+    }
     return {
       _tag: "Crashed",
       message: bounded(defect instanceof Error ? `${defect.name}: ${defect.message}` : String(defect)),

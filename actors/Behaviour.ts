@@ -7,7 +7,7 @@
  * recorded by the instance, and refused there if the attempt has been fenced in the meantime.
  */
 import { Context, type Duration, type Effect, type FileSystem, type Path, Schema, type Scope } from "effect"
-import type { Capability } from "../protocol/Agent.ts"
+import type { Capability, Isolation } from "../protocol/Agent.ts"
 import type { GraphId, Namespace, TaskId, TaskType } from "../protocol/Ids.ts"
 import type { JsonShape } from "../protocol/JsonShape.ts"
 import type { Senders } from "../protocol/Signal.ts"
@@ -24,6 +24,18 @@ export class BehaviourFailure extends Schema.TaggedError<BehaviourFailure>()("Be
   retryable: Schema.Boolean,
   /** Earliest next attempt, in milliseconds from now; overrides the retry policy's delay. */
   retryAfterMillis: Schema.optionalKey(Schema.Int),
+  details: Schema.optionalKey(Schema.Json)
+}) {}
+
+/**
+ * What an isolated attempt dies of (`Effect.die`) when its process did not live to tell how it ended: killed for a limit
+ * that it broke, or gone by itself. It uses up an attempt, and says nothing against the agent: the next one has a process
+ * of its own.
+ */
+export class AttemptLost extends Schema.TaggedError<AttemptLost>()("AttemptLost", {
+  /** `crashed`, `process_exited`, `memory_limit`, `message_limit` or `unresponsive`. */
+  code: Schema.String,
+  message: Schema.String,
   details: Schema.optionalKey(Schema.Json)
 }) {}
 
@@ -113,18 +125,32 @@ export interface Behaviour {
    */
   readonly idempotent?: boolean
   /**
+   * Whether its code stays out of the node's process. True for a module of one's own unless it says false; then whatever
+   * it does to its process it does to the node.
+   */
+  readonly isolated?: boolean
+  /**
    * Checks an agent's settings without opening anything: run when an agent is created or changed, so that a mistake
    * is refused at the door.
    */
   readonly check: (settings: Schema.Json) => Effect.Effect<void, SettingsInvalid>
-  /** Opens the behaviour for one instance. A failure counts as a crash of the instance. */
+  /**
+   * Opens the behaviour for one instance; of an isolated one, for each process of it. A failure counts as a crash of the instance.
+   */
   readonly open: (
-    settings: Schema.Json
+    settings: Schema.Json,
+    /** Bounds of the processes of an isolated behaviour; such a behaviour's own code does not see them. */
+    isolation?: Isolation
   ) => Effect.Effect<RunAttempt, SettingsInvalid | BehaviourFailure, BehaviourServices | Scope.Scope>
 }
 
 /** The behaviours that this node can run, by type. */
 export class Behaviours extends Context.Service<
   Behaviours,
-  { readonly get: (type: string) => Behaviour | undefined; readonly types: ReadonlyArray<string> }
+  {
+    readonly get: (type: string) => Behaviour | undefined
+    readonly types: ReadonlyArray<string>
+    /** Types of those that are part of datamcp. */
+    readonly builtIn: ReadonlySet<string>
+  }
 >()("datamcp/actors/Behaviours") {}

@@ -29,8 +29,8 @@ export const stackOf = (defect: unknown): string | undefined => {
 /** Much more than is kept: what lies behind is not looked at. */
 const scannedCharactersMax = 64 * 1024
 
-/** A package is named from its own name on, any other file by its last two folders at most. */
-const withoutFolders = (frame: string): string =>
+/** Paths in a text, shortened: a package is named from its own name on, any other file by its last two folders at most. */
+export const withoutFolders = (frame: string): string =>
   frame.replace(/(?:file:\/\/)?(?:[A-Za-z]:)?[/\\][^\s()]*/gu, (path) => {
     const parts = path.split(/[/\\]/u)
     const packages = parts.lastIndexOf("node_modules")

@@ -8,6 +8,7 @@
 import { Effect, Equal, Exit, Scope } from "effect"
 import type { TaskId } from "../protocol/Ids.ts"
 import { type BehaviourFailure, Behaviours, type RunAttempt, SettingsInvalid } from "./Behaviour.ts"
+import * as Isolation from "./Isolation.ts"
 import type { AgentRecord, Definition } from "./ports/AgentStore.ts"
 import { takesNew } from "./Rollout.ts"
 
@@ -32,7 +33,7 @@ export const make = Effect.fnUntraced(function* (first: AgentRecord) {
       return yield* new SettingsInvalid({ message: `this node has no behaviour of type "${first.type}"` })
     }
     const own = yield* Scope.fork(scope)
-    const run = yield* behaviour.open(definition.configuration.settings ?? {}).pipe(
+    const run = yield* behaviour.open(definition.configuration.settings ?? {}, definition.configuration.isolation).pipe(
       Scope.provide(own),
       Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
     )
@@ -86,6 +87,9 @@ export const make = Effect.fnUntraced(function* (first: AgentRecord) {
   return {
     /** The agent as it was last heard of. */
     agent: () => record,
+    /** Tasks that may run at a time: an isolated behaviour has a process for each. */
+    concurrentTasks: () =>
+      Isolation.concurrentTasks(record.configuration, behaviours.get(first.type)?.isolated === true),
     /** True when attempts that begin now may do so before their claim is written. */
     idempotent: () => newest.idempotent,
     /** An attempt of a task is about to begin. */

@@ -207,7 +207,7 @@ export const run = Effect.fnUntraced(function* (input: {
   let woken = false
   let crashes = noCrashes
 
-  const concurrency = () => generations.agent().configuration.max_concurrent_tasks ?? Routing.defaults.concurrentTasks
+  const concurrency = generations.concurrentTasks
   const free = () => (intake === "open" ? concurrency() - running.size - claiming.size : 0)
   const mayBeginUnclaimed = (order: TaskOrder) =>
     generations.idempotent() &&

@@ -29,6 +29,8 @@ export type AttemptEnd =
     }
   /** Something escaped the behaviour that it does not declare: a defect. */
   | { readonly _tag: "Crashed"; readonly message: string; readonly stack?: string | undefined }
+  /** Its process did not live to tell (`Behaviour.AttemptLost`). */
+  | { readonly _tag: "Lost"; readonly error: TaskError }
   | { readonly _tag: "TimedOut"; readonly afterMillis: number; readonly deadline: boolean }
   | { readonly _tag: "Stopped" }
 
@@ -75,6 +77,8 @@ export const settlementOf = (end: AttemptEnd, attempt: Ended): Settlement => {
         retryAfterMillis: undefined
       })
     }
+    case "Lost":
+      return again(end, attempt, { error: end.error, retryable: true, retryAfterMillis: undefined })
     case "Failed":
       return again(end, attempt, end)
   }

@@ -25,6 +25,27 @@ export type Capability = typeof Capability.Type
 export const SupervisionStrategy = Schema.Literals(["one_for_one", "one_for_all"])
 export type SupervisionStrategy = typeof SupervisionStrategy.Type
 
+/** Bounds of the processes in which an isolated behaviour runs. */
+export const Isolation = Schema.Struct({
+  memory_mb: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: Limits.isolationMemoryMibMin, maximum: Limits.isolationMemoryMibMax }))
+  ).annotateKey({ description: "Most resident memory of one process, in MiB; 512 when absent." }),
+  processes: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.isolationProcessesMax }))
+  ).annotateKey({
+    description: "Most processes of one instance, and so most tasks that it runs at a time; 4 when absent."
+  }),
+  unresponsive_ms: Schema.optionalKey(
+    Schema.Int.check(
+      Schema.isBetween({ minimum: Limits.isolationUnresponsiveMillisMin, maximum: Limits.timeoutMillisMax })
+    )
+  ).annotateKey({
+    description:
+      "An attempt whose event loop stands still for so long fails with `unresponsive`; it may for as long as its timeout when absent."
+  })
+}).annotate({ identifier: "Isolation" })
+export type Isolation = typeof Isolation.Type
+
 export const AgentConfiguration = Schema.Struct({
   max_concurrent_tasks: Schema.optionalKey(
     Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Limits.concurrentTasksMax }))
@@ -38,6 +59,9 @@ export const AgentConfiguration = Schema.Struct({
   }),
   settings: Schema.optionalKey(Schema.Json).annotateKey({
     description: "Settings of the behaviour; checked by the behaviour that `type` names."
+  }),
+  isolation: Schema.optionalKey(Isolation).annotateKey({
+    description: "For behaviours that run in processes of their own."
   })
 }).annotate({ identifier: "AgentConfiguration" })
 export type AgentConfiguration = typeof AgentConfiguration.Type

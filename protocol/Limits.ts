@@ -181,3 +181,15 @@ export const supervisionTasksMax = 5
 export const supervisionAnswerMillisMax = 1_000
 /** Longest reason of what is ordered of an instance, in characters. */
 export const supervisionReasonCharactersMax = 1_000
+
+/** Smallest and largest bound on the memory of a process that runs an isolated behaviour, in MiB. */
+export const isolationMemoryMibMin = 192
+export const isolationMemoryMibMax = 1_048_576
+/** Most processes of one instance of an isolated behaviour; each runs one attempt at a time. */
+export const isolationProcessesMax = 64
+/** Shortest time that the event loop of an isolated behaviour may be allowed to stand still, in milliseconds. */
+export const isolationUnresponsiveMillisMin = 1_000
+/** Most calls of one isolated attempt to its node that are open at a time; others wait. */
+export const isolatedCallsMax = 32
+/** Largest message of an isolated attempt to its node, in bytes of JSON; its result has a bound of its own. */
+export const isolatedMessageBytesMax = 8 * 1024 * 1024

@@ -230,6 +230,15 @@ export const taskRunSeconds = histogram("datamcp_task_run_seconds", secondsBound
   unit: "seconds",
   help: "Duration of attempts, from claim to end"
 })
+export const isolatedKills = counters("datamcp_isolated_kills_total", {
+  unit: "processes",
+  labels: ["reason"],
+  help: "Processes of isolated behaviours that ended in the middle of something, by reason: memory_limit, message_limit, unresponsive, process_exited, crashed"
+})
+export const isolatedProcesses = gauge("datamcp_isolated_processes", {
+  unit: "processes",
+  help: "Processes of isolated behaviours on this node, at work or ready for it"
+})
 export const instanceRestarts = counter("datamcp_instance_restarts_total", {
   unit: "restarts",
   help: "Restarts of crashed instances by their supervisor"

@@ -2,19 +2,18 @@
  * Assembles the behaviours that this node can run: the built-in ones, and those of modules that the configuration names.
  *
  * A module exports one `Behaviour` (actors/Behaviour.ts), as its default or as `behaviour`. Its shape is checked before
- * the node serves anything, and all mistakes are told at once. It cannot take the name of another one.
+ * the node serves anything, and all mistakes are told at once. It cannot take the name of another one. Unless it says
+ * `isolated: false`, its code never runs in this process: neither now nor later.
  */
-import { createRequire } from "node:module"
-import { resolve } from "node:path"
-import { pathToFileURL } from "node:url"
-import { Effect, Layer, Predicate, Result, Schema } from "effect"
+import { Effect, Layer, Result, Schema } from "effect"
 import { type Behaviour, Behaviours } from "../actors/Behaviour.ts"
 import { approval } from "../actors/behaviours/Approval.ts"
 import { echo } from "../actors/behaviours/Echo.ts"
 import { http } from "../actors/behaviours/Http.ts"
 import { sql } from "../actors/behaviours/Sql.ts"
-import { AgentType, Capability } from "../protocol/Agent.ts"
-import * as Limits from "../protocol/Limits.ts"
+import * as Metrics from "../protocol/Metrics.ts"
+import * as BehaviourModule from "./BehaviourModule.ts"
+import * as IsolatedBehaviour from "./isolation/IsolatedBehaviour.ts"
 
 /** Modules that cannot be used. `message` is written for the person who starts the program. */
 export class BehaviourModulesInvalid extends Schema.TaggedError<BehaviourModulesInvalid>()("BehaviourModulesInvalid", {
@@ -27,18 +26,40 @@ export class BehaviourModulesInvalid extends Schema.TaggedError<BehaviourModules
 
 const builtIn: ReadonlyArray<Behaviour> = [approval, echo, http, sql]
 
+const builtInTypes = new Set(builtIn.map(({ type }) => type))
+
+/** What isolated behaviours get of this node. */
+export interface IsolationOptions {
+  /** Most attempts of isolated behaviours that run on the node at a time. */
+  readonly processesMax: number
+  /** All that their processes get to know of the node's environment. */
+  readonly environment: Readonly<Record<string, string>>
+}
+
+/** Modules that are looked at at a time: each takes a process of its own. */
+const loadsAtATime = 4
+
 /**
  * `modules`: paths that begin with `.` or `/`, from the working directory, or package names, as seen from there. Fails
  * with `BehaviourModulesInvalid`, which names each module and what is wrong with it.
  */
-export const layer = (modules: ReadonlyArray<string>): Layer.Layer<Behaviours, BehaviourModulesInvalid> =>
+export const layer = (
+  modules: ReadonlyArray<string>,
+  options: IsolationOptions
+): Layer.Layer<Behaviours, BehaviourModulesInvalid> =>
   Layer.effect(
     Behaviours,
     Effect.gen(function* () {
+      const host = IsolatedBehaviour.makeHost(options)
+      yield* Metrics.gaugeReads(Metrics.isolatedProcesses, () => host.alive.size)
       const byType = new Map(builtIn.map((behaviour) => [behaviour.type, { behaviour, from: "datamcp itself" }]))
       const mistakes: Array<string> = []
-      for (const name of new Set(modules)) {
-        const loaded = yield* load(name)
+      const found = yield* Effect.forEach(
+        new Set(modules),
+        (name) => Effect.map(Effect.result(behaviourOf(host, name)), (loaded) => ({ name, loaded })),
+        { concurrency: loadsAtATime }
+      )
+      for (const { loaded, name } of found) {
         if (Result.isFailure(loaded)) {
           mistakes.push(...loaded.failure.map((mistake) => `${name}: ${mistake}`))
           continue
@@ -49,56 +70,23 @@ export const layer = (modules: ReadonlyArray<string>): Layer.Layer<Behaviours, B
         else mistakes.push(`${name}: its type "${behaviour.type}" is that of ${taken.from}; choose another`)
       }
       if (mistakes.length > 0) return yield* new BehaviourModulesInvalid({ mistakes })
-      return Behaviours.of({ get: (type) => byType.get(type)?.behaviour, types: [...byType.keys()] })
+      return Behaviours.of({
+        get: (type) => byType.get(type)?.behaviour,
+        types: [...byType.keys()],
+        builtIn: builtInTypes
+      })
     })
   )
 
-type Loaded = Result.Result<Behaviour, ReadonlyArray<string>>
-
-const load = (name: string): Effect.Effect<Loaded> =>
-  Effect.tryPromise(() => import(specifierOf(name))).pipe(
-    Effect.match({
-      onFailure: ({ cause }): Loaded =>
-        Result.fail([`it cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`]),
-      onSuccess: behaviourOf
-    })
-  )
-
-/** What `import` takes. A package is looked for from the working directory first, then from datamcp's own place. */
-const specifierOf = (name: string): string => {
-  if (/^(\.|\/|[A-Za-z]:[\\/])/u.test(name)) return pathToFileURL(resolve(name)).href
-  const found = Result.try(() => createRequire(pathToFileURL(resolve("package.json"))).resolve(name))
-  return Result.isSuccess(found) ? pathToFileURL(found.success).href : name
-}
-
-const behaviourOf = (loaded: unknown): Loaded => {
-  const candidate = field(loaded, "default") ?? field(loaded, "behaviour")
-  if (!Predicate.isObject(candidate)) {
-    return Result.fail(["it exports no behaviour: export one as default or as `behaviour`"])
-  }
-  if (isBehaviour(candidate)) return Result.succeed(candidate)
-  return Result.fail(
-    shape.flatMap(([name, isRight, rule]) => {
-      const value = field(candidate, name)
-      if (isRight(value)) return []
-      return [`its field \`${name}\` ${value === undefined ? "is missing" : "is wrong"}: it must be ${rule}`]
-    })
+/** The node itself loads only what wants to run in it; a process of its own finds that out. */
+const behaviourOf = (
+  host: IsolatedBehaviour.IsolationHost,
+  name: string
+): Effect.Effect<Behaviour, ReadonlyArray<string>> => {
+  const module = BehaviourModule.specifierOf(name)
+  return Effect.flatMap(IsolatedBehaviour.describe(host, module), (traits) =>
+    traits.isolated === false
+      ? Effect.flatMap(BehaviourModule.load(module), Effect.fromResult)
+      : Effect.succeed(IsolatedBehaviour.make(host, module, traits))
   )
 }
-
-const field = (value: unknown, name: string): unknown => (Predicate.hasProperty(value, name) ? value[name] : undefined)
-
-const shape: ReadonlyArray<readonly [name: keyof Behaviour, isRight: (value: unknown) => boolean, rule: string]> = [
-  ["type", Schema.is(AgentType), "a name of 1 to 64 lower-case letters, digits, `_` or `-` that begins with a letter"],
-  ["description", Schema.is(Schema.String.check(Schema.isMaxLength(Limits.descriptionCharactersMax))), "a text"],
-  [
-    "capabilities",
-    Schema.is(Schema.Array(Capability).check(Schema.isBetweenLength(1, Limits.capabilitiesMax))),
-    `an array of 1 to ${Limits.capabilitiesMax} capabilities such as { name: "text.statistics" }`
-  ],
-  ["check", Predicate.isFunction, "a function of the settings that returns an Effect"],
-  ["open", Predicate.isFunction, "a function of the settings that returns an Effect"]
-]
-
-const isBehaviour = (candidate: unknown): candidate is Behaviour =>
-  shape.every(([name, isRight]) => isRight(field(candidate, name)))

@@ -15,6 +15,7 @@ import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
 import manifest from "../package.json" with { type: "json" }
 import { agents } from "./cli/agents.ts"
 import { artifacts } from "./cli/artifacts.ts"
+import { behaviours } from "./cli/behaviours.ts"
 import { CliEnvironment } from "./cli/CliEnvironment.ts"
 import { CliFailure, usage } from "./cli/CliFailure.ts"
 import { deadLetters, operations, retention } from "./cli/control.ts"
@@ -52,7 +53,7 @@ const datamcp = Command.make("datamcp").pipe(
     { group: "Platform", commands: [up, serve, migrate, verify, prove, status, nodes, tree, doctor, keys, retention] },
     {
       group: "Work",
-      commands: [agents, instances, tasks, graphs, schedules, limits, artifacts, deadLetters, operations]
+      commands: [agents, instances, behaviours, tasks, graphs, schedules, limits, artifacts, deadLetters, operations]
     },
     { group: "Outside", commands: [webhooks, hooks] }
   ]),

@@ -38,8 +38,13 @@ export class ConfigProblem extends Schema.TaggedError<ConfigProblem>()("ConfigPr
 /** What a process is told by its environment. */
 export class AppConfig extends Context.Service<
   AppConfig,
-  Omit<Values, "natsUrl" | "natsUser" | "natsPassword" | "natsToken" | "natsCreds" | "nodeName"> & {
+  Omit<
+    Values,
+    "behaviourEnvironment" | "natsUrl" | "natsUser" | "natsPassword" | "natsToken" | "natsCreds" | "nodeName"
+  > & {
     readonly nodeName: NodeName
+    /** All that processes of isolated behaviours get to know of this environment. */
+    readonly behaviourEnvironment: Readonly<Record<string, string>>
     /** Undefined when no server is named. */
     readonly nats: NatsAccess | undefined
     /** What is worth a warning at start and stops nothing. */
@@ -57,16 +62,33 @@ export class AppConfig extends Context.Service<
 export const read = Effect.fnUntraced(function* (environment: Environment) {
   const parsed = readAll(serverVariables, environment)
   if (Result.isFailure(parsed)) return yield* new ConfigProblem({ mistakes: parsed.failure })
-  const { natsCreds, natsPassword, natsToken, natsUrl, natsUser, nodeName, ...rest } = parsed.success
+  const { behaviourEnvironment, natsCreds, natsPassword, natsToken, natsUrl, natsUser, nodeName, ...rest } =
+    parsed.success
+  const refused = behaviourEnvironment.filter((name) => ownNames.has(name))
+  if (refused.length > 0) {
+    const mistake = `DATAMCP_BEHAVIOUR_ENV: ${refused.join(", ")} is for datamcp itself and never given to a behaviour. ${exampleOf(serverVariables.behaviourEnvironment)}`
+    return yield* new ConfigProblem({ mistakes: [mistake] })
+  }
   const nats = natsAccess({ natsCreds, natsPassword, natsToken, natsUrl, natsUser })
   if (Result.isFailure(nats)) return yield* new ConfigProblem({ mistakes: [nats.failure] })
   return AppConfig.of({
     ...rest,
     nats: nats.success,
     nodeName: nodeName ?? (yield* ownNodeName),
+    behaviourEnvironment: Object.fromEntries(
+      [...givenToBehaviours, ...behaviourEnvironment].flatMap((name) => {
+        const value = environment[name]
+        return value === undefined ? [] : [[name, value]]
+      })
+    ),
     warnings: warningsOf(environment, rest)
   })
 })
+
+/** What processes of isolated behaviours get of any environment: where programs and files are, time zone, language. */
+const givenToBehaviours = ["PATH", "HOME", "TMPDIR", "TZ", "LANG", "NODE_EXTRA_CA_CERTS"]
+
+const ownNames = new Set([...Object.values(serverVariables), ...Object.values(clientVariables)].map(({ name }) => name))
 
 /** What a node that starts no servers of its own must be told. */
 export const requireServers = (config: AppConfig["Service"]): Effect.Effect<void, ConfigProblem> => {
@@ -131,8 +153,7 @@ const ownNodeName = Effect.gen(function* () {
 })
 
 const warningsOf = (environment: Environment, { redisUrl }: Pick<Values, "redisUrl">): ReadonlyArray<string> => {
-  const known = new Set([...Object.values(serverVariables), ...Object.values(clientVariables)].map(({ name }) => name))
-  const unknown = Object.keys(environment).filter((name) => name.startsWith("DATAMCP_") && !known.has(name))
+  const unknown = Object.keys(environment).filter((name) => name.startsWith("DATAMCP_") && !ownNames.has(name))
   return [
     ...unknown.map((name) => `${name} is set, but no such variable exists (docs/configuration.md lists them).`),
     ...(redisUrl === undefined

@@ -36,6 +36,7 @@ import { Agents } from "./app/Agents.ts"
 import { AgentVersions } from "./app/AgentVersions.ts"
 import { ApiKeys } from "./app/ApiKeys.ts"
 import { Artifacts } from "./app/Artifacts.ts"
+import { BehaviourCatalogue } from "./app/BehaviourCatalogue.ts"
 import { Graphs } from "./app/Graphs.ts"
 import { Hooks } from "./app/Hooks.ts"
 import { LimitRules } from "./app/LimitRules.ts"
@@ -261,7 +262,10 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     isWorker
       ? ClusterPlacement.layer(config.nodeName, { advisoryLocks: config.databasePrepare })
       : ClusterPlacement.none(config.nodeName),
-    UserBehaviours.layer(config.behaviours),
+    UserBehaviours.layer(config.behaviours, {
+      processesMax: config.isolatedProcesses,
+      environment: config.behaviourEnvironment
+    }),
     Startup.layer
   ).pipe(Layer.provideMerge(UuidV7.layer))
   const timekeeper = Timekeeper.loop.pipe(Layer.provide(Timekeeper.layer))
@@ -283,6 +287,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
     Graphs.layer,
     Agents.layer,
     AgentVersions.layer,
+    BehaviourCatalogue.layer,
     ApiKeys.layer,
     Artifacts.layer,
     LimitRules.layer,

@@ -13,6 +13,8 @@ const folder = Effect.acquireRelease(
   (made) => Effect.sync(() => rmSync(made, { recursive: true }))
 )
 
+const isolation = { processesMax: 8, environment: {} }
+
 const right = `{ type: "greet", description: "Greets.", capabilities: [{ name: "greet" }], check: () => {}, open: () => {} }`
 
 /** The mistakes of a module with this source. */
@@ -20,32 +22,35 @@ const mistakesOf = (source: string, ...more: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const module = join(yield* folder, "module.mjs")
     writeFileSync(module, source)
-    const problem = yield* Effect.flip(Effect.provide(Behaviours, behaviours.layer([module, ...more])))
+    const problem = yield* Effect.flip(Effect.provide(Behaviours, behaviours.layer([module, ...more], isolation)))
     return problem.mistakes.map((mistake) => mistake.replace(module, "MODULE"))
   }).pipe(Effect.scoped)
 
 describe("behaviours", () => {
-  it.effect("are the built-in ones when nothing else is named", () =>
+  it.live("are the built-in ones when nothing else is named", () =>
     Effect.gen(function* () {
       const { get, types } = yield* Behaviours
       expect(types).toEqual(["approval", "echo", "http", "sql"])
       expect(get("sql")?.capabilities).toMatchObject([{ name: "sql.query", parameters: { type: "object" } }])
       expect(get("toString")).toBeUndefined()
-    }).pipe(Effect.provide(behaviours.layer([])))
+    }).pipe(Effect.provide(behaviours.layer([], isolation)))
   )
 
-  it.effect("are those of modules too: default export or `behaviour`, by path", () =>
+  it.live("are those of modules too: default export or `behaviour`, by path", () =>
     Effect.gen(function* () {
       const here = yield* folder
       writeFileSync(join(here, "a.mjs"), `export default ${right}`)
       writeFileSync(join(here, "b.mjs"), `export const behaviour = ${right.replace("greet", "wave")}`)
-      const loaded = yield* Effect.provide(Behaviours, behaviours.layer([join(here, "a.mjs"), join(here, "b.mjs")]))
+      const loaded = yield* Effect.provide(
+        Behaviours,
+        behaviours.layer([join(here, "a.mjs"), join(here, "b.mjs")], isolation)
+      )
       expect(loaded.types).toEqual(["approval", "echo", "http", "sql", "greet", "wave"])
       expect(loaded.get("wave")?.description).toBe("Greets.")
     }).pipe(Effect.scoped)
   )
 
-  it.effect("are those of packages that the working directory sees", () =>
+  it.live("are those of packages that the working directory sees", () =>
     Effect.gen(function* () {
       const home = join(process.cwd(), "node_modules", "datamcp-test-behaviour")
       yield* Effect.acquireRelease(
@@ -59,12 +64,12 @@ describe("behaviours", () => {
         }),
         () => Effect.sync(() => rmSync(home, { recursive: true }))
       )
-      const loaded = yield* Effect.provide(Behaviours, behaviours.layer(["datamcp-test-behaviour"]))
+      const loaded = yield* Effect.provide(Behaviours, behaviours.layer(["datamcp-test-behaviour"], isolation))
       expect(loaded.types).toContain("greet")
     }).pipe(Effect.scoped)
   )
 
-  it.effect("cannot be replaced", () =>
+  it.live("cannot be replaced", () =>
     Effect.gen(function* () {
       expect(yield* mistakesOf(`export default ${right.replace("greet", "http")}`)).toEqual([
         `MODULE: its type "http" is that of datamcp itself; choose another`
@@ -72,7 +77,7 @@ describe("behaviours", () => {
     })
   )
 
-  it.effect("are refused with the module and the field that is wrong, all at once", () =>
+  it.live("are refused with the module and the field that is wrong, all at once", () =>
     Effect.gen(function* () {
       expect(
         yield* mistakesOf(
@@ -97,7 +102,7 @@ describe("behaviours", () => {
     })
   )
 
-  it.effect("of the examples run", () =>
+  it.live("of the examples run", () =>
     Effect.gen(function* () {
       const { get } = yield* Behaviours
       const statistics = get("text-statistics")
@@ -111,6 +116,6 @@ describe("behaviours", () => {
         sentences: 2,
         top_words: [{ word: "two", count: 2 }]
       })
-    }).pipe(Effect.provide([behaviours.layer(["./examples/behaviours/textStatistics.ts"]), services]))
+    }).pipe(Effect.provide([behaviours.layer(["./examples/behaviours/textStatistics.ts"], isolation), services]))
   )
 })

@@ -22,6 +22,7 @@ import { Agents } from "../../src/app/Agents.ts"
 import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { BehaviourCatalogue } from "../../src/app/BehaviourCatalogue.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
 import { Hooks } from "../../src/app/Hooks.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
@@ -93,6 +94,7 @@ const stubs = Layer.mergeAll(
   Layer.mock(LimitRules)({}),
   Layer.mock(Nodes)({ list: Effect.never }),
   Layer.mock(Supervision)({}),
+  Layer.mock(BehaviourCatalogue)({ list: Effect.never }),
   Layer.mock(System)({ readiness: Effect.never }),
   Layer.mock(Webhooks)({}),
   Layer.mock(Hooks)({})

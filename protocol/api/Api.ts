@@ -11,6 +11,7 @@ import { AgentsApi } from "./AgentsApi.ts"
 import { AgentVersionsApi } from "./AgentVersionsApi.ts"
 import { ApiKeysApi } from "./ApiKeysApi.ts"
 import { ArtifactsApi } from "./ArtifactsApi.ts"
+import { BehavioursApi } from "./BehavioursApi.ts"
 import { ControlApi, RetentionApi } from "./ControlApi.ts"
 import { GraphsApi } from "./GraphsApi.ts"
 import { HookCallsApi, HooksApi } from "./HooksApi.ts"
@@ -42,6 +43,7 @@ export class Api extends HttpApi.make("datamcp")
     GraphsApi,
     AgentsApi,
     AgentVersionsApi,
+    BehavioursApi,
     LimitsApi,
     ArtifactsApi,
     SchedulesApi,

@@ -10,6 +10,7 @@ import { AgentVersion, AgentVersionNumber, AgentVersions, RollBackAgent, RollOut
 import { AttemptList, ListDeadLetters, ReplayDeadLetters } from "../api/ControlApi.ts"
 import { BatchOutcome, EventPage } from "../api/TasksApi.ts"
 import { InternalError, MalformedRequest, RouteNotFound } from "../api/TransportProblem.ts"
+import { BehaviourList } from "../Behaviour.ts"
 import { ChunkPage, StreamList } from "../Chunk.ts"
 import { CreatedHook, CreateHook, Hook, RotateHook, UpdateHook } from "../Hook.ts"
 import {
@@ -154,6 +155,7 @@ export type ServiceGroup =
   | "tasks"
   | "graphs"
   | "agents"
+  | "behaviours"
   | "limits"
   | "supervision"
   | "schedules"
@@ -753,6 +755,11 @@ export const endpoints = {
     }),
     answer: Agent,
     problems: [AgentNotFound, Conflict]
+  }),
+  "behaviours.list": endpoint("behaviours", "list", {
+    summary: "Behaviours that the node which answers can run: the types that an agent may have.",
+    request: Schema.Struct({}).annotate({ identifier: "ListBehaviours" }),
+    answer: BehaviourList
   }),
   "limits.create": endpoint("limits", "create", {
     summary: "Define a limit. It binds tasks that are accepted from now on.",

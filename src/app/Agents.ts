@@ -95,6 +95,12 @@ export class Agents extends Context.Service<
         if (behaviour === undefined) {
           return yield* invalidField("type", `there is no behaviour "${type}"; known: ${behaviours.types.join(", ")}`)
         }
+        if (configuration.isolation !== undefined && behaviour.isolated !== true) {
+          return yield* invalidField(
+            "configuration.isolation",
+            `the behaviour "${type}" runs in the node itself: it has no processes to bound`
+          )
+        }
         yield* Effect.mapError(behaviour.check(configuration.settings ?? {}), ({ message }) =>
           invalidField("configuration.settings", message)
         )

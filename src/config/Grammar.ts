@@ -43,6 +43,12 @@ export const boolean: Grammar<boolean> = {
   parse: (text) => (text === "true" ? true : text === "false" ? false : undefined)
 }
 
+/** The name of an environment variable. */
+export const variableName: Grammar<string> = {
+  expected: "the name of a variable: letters, digits and `_`",
+  parse: (text) => (/^[A-Za-z_][A-Za-z0-9_]{0,255}$/u.test(text) ? text : undefined)
+}
+
 /** One of the keys, in any case. */
 export const oneOf = <const A>(values: Readonly<Record<string, A>>): Grammar<A> => ({
   expected: `one of ${Object.keys(values)

@@ -140,6 +140,21 @@ export const serverVariables = {
     example: "./behaviours/summarise.ts,@acme/behaviours",
     meaning: "Modules with behaviours of your own: paths that begin with `.` or `/`, or package names, with commas."
   }),
+  isolatedProcesses: variable("DATAMCP_ISOLATED_PROCESSES", {
+    grammar: Grammar.integer(1, 10_000),
+    default: 32,
+    example: "64",
+    meaning:
+      "Most attempts of isolated behaviours that run on this node at a time, each in a process of its own; more wait, while their timeout runs."
+  }),
+  behaviourEnvironment: variable("DATAMCP_BEHAVIOUR_ENV", {
+    grammar: Grammar.list(Grammar.variableName),
+    default: [],
+    shown: "none",
+    example: "OPENAI_API_KEY,ACME_REGION",
+    meaning:
+      "Names of variables that processes of isolated behaviours get too, with commas. Those of datamcp itself are refused. Without it they get `PATH`, `HOME`, `TMPDIR`, `TZ`, `LANG`, `NODE_EXTRA_CA_CERTS` and no other."
+  }),
   schedulerMailbox: variable("DATAMCP_SCHEDULER_MAILBOX", {
     grammar: Grammar.integer(100, 1_000_000),
     default: 20_000,

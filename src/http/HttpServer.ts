@@ -22,6 +22,7 @@ import * as ApiKeyRoutes from "./ApiKeyRoutes.ts"
 import * as ArtifactRoutes from "./ArtifactRoutes.ts"
 import * as AuthenticationLive from "./AuthenticationLive.ts"
 import { securityHeaders } from "./answerHeaders.ts"
+import * as BehaviourRoutes from "./BehaviourRoutes.ts"
 import * as ControlRoutes from "./ControlRoutes.ts"
 import { Draining } from "./Draining.ts"
 import type { Exchange } from "./Exchange.ts"
@@ -116,6 +117,7 @@ const routes = HttpApiBuilder.layer(Api).pipe(
     GraphRoutes.layer,
     AgentRoutes.layer,
     AgentVersionRoutes.layer,
+    BehaviourRoutes.layer,
     ArtifactRoutes.layer,
     ScheduleRoutes.layer,
     LimitRoutes.layer,

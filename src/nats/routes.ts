@@ -13,6 +13,7 @@ import { withRemoteParent, withSpanFrom } from "../../protocol/TraceContext.ts"
 import { ApiKeys } from "../app/ApiKeys.ts"
 import { RequestTrace } from "../observability/RequestTrace.ts"
 import { agentHandlers } from "./agentHandlers.ts"
+import { behaviourHandlers } from "./behaviourHandlers.ts"
 import { controlHandlers } from "./controlHandlers.ts"
 import { EndpointCounter } from "./EndpointStats.ts"
 import type { Exchange } from "./Exchange.ts"
@@ -47,6 +48,7 @@ export const makeRoutes = Effect.fnUntraced(function* (options: {
     ...(yield* controlHandlers),
     ...(yield* graphHandlers),
     ...(yield* agentHandlers),
+    ...(yield* behaviourHandlers),
     ...(yield* limitHandlers),
     ...(yield* nodeHandlers),
     ...(yield* supervisionHandlers),

@@ -179,7 +179,8 @@ export const layer = Layer.effectContext(
         Behaviours,
         Behaviours.of({
           get: (type) => (type === "probe" ? probe : type === "pure" ? pure : undefined),
-          types: ["probe", "pure"]
+          types: ["probe", "pure"],
+          builtIn: new Set()
         })
       )
     )

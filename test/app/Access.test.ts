@@ -23,6 +23,7 @@ import { type Permission, type Principal, permissions, type Role, rolePermission
 import { Agents } from "../../src/app/Agents.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { BehaviourCatalogue } from "../../src/app/BehaviourCatalogue.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Nodes } from "../../src/app/Nodes.ts"
@@ -45,6 +46,7 @@ type Services =
   | Schedules
   | LimitRules
   | Nodes
+  | BehaviourCatalogue
   | System
   | UuidV7
   | SqlClient.SqlClient
@@ -211,6 +213,9 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
     },
     list: { needs: ["key:read"], attempt: () => ApiKeys.use((s) => s.list({})) },
     revoke: { needs: ["key:revoke"], missing: "KeyNotFound", attempt: ({ key }) => ApiKeys.use((s) => s.revoke(key)) }
+  },
+  BehaviourCatalogue: {
+    list: { needs: ["agent:read"], attempt: () => Effect.flatMap(BehaviourCatalogue, ({ list }) => list) }
   },
   LimitRules: {
     create: {
@@ -447,6 +452,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         Schedules: yield* Schedules,
         LimitRules: yield* LimitRules,
         Nodes: yield* Nodes,
+        BehaviourCatalogue: yield* BehaviourCatalogue,
         System: yield* System
       }
       const all = Object.entries(services).flatMap(([name, service]) =>

@@ -21,6 +21,7 @@ import { Agents } from "../../src/app/Agents.ts"
 import { AgentVersions } from "../../src/app/AgentVersions.ts"
 import { ApiKeys } from "../../src/app/ApiKeys.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
+import { BehaviourCatalogue } from "../../src/app/BehaviourCatalogue.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
 import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Nodes } from "../../src/app/Nodes.ts"
@@ -70,7 +71,7 @@ const known = new Map([approval, echo, picky].map((behaviour) => [behaviour.type
 
 const behaviours = Layer.succeed(
   Behaviours,
-  Behaviours.of({ get: (type) => known.get(type), types: [...known.keys()] })
+  Behaviours.of({ get: (type) => known.get(type), types: [...known.keys()], builtIn: new Set(["approval", "echo"]) })
 )
 
 const stores = Layer.mergeAll(
@@ -117,6 +118,7 @@ const cases = Layer.mergeAll(
   LimitRules.layer,
   Nodes.layer,
   Supervision.layer.pipe(Layer.provide(SupervisionReader.layer)),
+  BehaviourCatalogue.layer,
   System.layer
 )
 

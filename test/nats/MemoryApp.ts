@@ -25,6 +25,7 @@ import { Signals } from "../../src/app/Signals.ts"
 import { TaskControl } from "../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../src/app/TaskStreams.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
+import * as MemoryBehaviours from "../support/MemoryBehaviours.ts"
 import * as MemoryGraphs from "../support/MemoryGraphs.ts"
 import * as MemoryLimits from "../support/MemoryLimits.ts"
 import * as MemoryNodes from "../support/MemoryNodes.ts"
@@ -365,6 +366,7 @@ export const memoryApp = MemoryGraphs.layer.pipe(
       talk,
       control,
       agentVersions,
+      MemoryBehaviours.layer,
       MemoryLimits.layer,
       MemoryNodes.layer,
       MemorySupervision.layer

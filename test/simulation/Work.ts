@@ -95,7 +95,8 @@ export const make = (machine: Machine, onRun: (run: Run) => void): Work => {
       const pure = behaviour(process, "pure", true)
       return Behaviours.of({
         get: (type) => (type === "worker" ? worker : type === "pure" ? pure : undefined),
-        types: ["worker", "pure"]
+        types: ["worker", "pure"],
+        builtIn: new Set()
       })
     }
   }

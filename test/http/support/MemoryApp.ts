@@ -55,6 +55,7 @@ import { decodeItems, outcomesOf, refuseAll } from "../../../src/app/TaskBatch.t
 import { permissionOf, TaskControl } from "../../../src/app/TaskControl.ts"
 import { TaskStreams } from "../../../src/app/TaskStreams.ts"
 import { Tasks } from "../../../src/app/Tasks.ts"
+import * as MemoryBehaviours from "../../support/MemoryBehaviours.ts"
 import * as MemoryGraphs from "../../support/MemoryGraphs.ts"
 import * as MemoryLimits from "../../support/MemoryLimits.ts"
 import * as MemoryNodes from "../../support/MemoryNodes.ts"
@@ -646,6 +647,7 @@ export const memoryApp = (state: MemoryState) =>
     Layer.succeed(Agents, agents(state)),
     Layer.succeed(AgentVersions, agentVersions(state)),
     Layer.succeed(Artifacts, artifacts(state)),
+    MemoryBehaviours.layer,
     MemoryLimits.layer,
     MemoryNodes.layer,
     MemorySupervision.layer,
