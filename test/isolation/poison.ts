@@ -28,9 +28,9 @@ const deeds: Readonly<Record<string, (attempt: Attempt) => Effect.Effect<any, Be
     ),
   later: () =>
     Effect.callback(() => {
-      setTimeout(() => {
+      setImmediate(() => {
         throw new Error("nobody waits for this")
-      }, 10)
+      })
     }),
   hang: () => Effect.never,
   exit: () => Effect.sync(() => process.exit(3)),
