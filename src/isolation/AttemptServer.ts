@@ -4,7 +4,7 @@
  * Invariant: an attempt reaches its own task and the artifacts of its own namespace, nothing else, whatever its process
  * says; what it has opened is closed with the attempt's scope; open calls, and open artifacts, are bounded.
  */
-import { Effect, Exit, Fiber, FiberMap, Queue, Result, Schema, Scope, Stream } from "effect"
+import { type Cause, Effect, Exit, Fiber, FiberMap, Queue, Result, Schema, Scope, Stream } from "effect"
 import { type Attempt, BehaviourFailure } from "../../actors/Behaviour.ts"
 import { ArtifactError, type ArtifactInfo, ArtifactStore } from "../../actors/ports/ArtifactStore.ts"
 import { ArtifactId, Namespace, TaskId } from "../../protocol/Ids.ts"
@@ -130,7 +130,7 @@ const methodsOf = Effect.fnUntraced(function* (attempt: Attempt) {
   }) {
     const handle = yield* roomForOne
     const store = yield* ArtifactStore
-    const pieces = yield* Queue.bounded<Uint8Array, Pieces>(piecesMax)
+    const pieces = yield* Queue.bounded<Uint8Array, ArtifactError | Cause.Done>(piecesMax)
     const stored = yield* Effect.forkIn(
       Effect.onExit(
         store.put({ ...about, namespace: attempt.namespace, content: Stream.fromQueue(pieces) }),
@@ -211,13 +211,8 @@ const methodsOf = Effect.fnUntraced(function* (attempt: Attempt) {
   return methods
 })
 
-type Pieces =
-  Queue.Dequeue<Uint8Array, ArtifactError | import("effect/Cause").Done> extends Queue.Dequeue<Uint8Array, infer E>
-    ? E
-    : never
-
 interface Writer {
-  readonly pieces: Queue.Queue<Uint8Array, Pieces>
+  readonly pieces: Queue.Queue<Uint8Array, ArtifactError | Cause.Done>
   readonly stored: Fiber.Fiber<ArtifactInfo, ArtifactError>
 }
 

@@ -303,7 +303,11 @@ const run = Effect.fnUntraced(function* (held: Held, attempt: Attempt, bounds: B
         noticed.openUnsafe()
         over.openUnsafe()
         return said.end
-      default:
+      // Answers to what nobody asks while an attempt runs.
+      case "Loaded":
+      case "Unloadable":
+      case "Checked":
+      case "Opened":
         return
     }
   }

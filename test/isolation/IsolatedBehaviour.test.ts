@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { expect, layer } from "@effect/vitest"
-import { Cause, Duration, Effect, Exit, Fiber, Logger, Metric, type Schema } from "effect"
+import { Cause, type Duration, Effect, Exit, Fiber, Logger, Metric, type Schema } from "effect"
 import { AttemptLost, BehaviourFailure } from "../../actors/Behaviour.ts"
 import { LargeDataLimits } from "../../actors/LargeData.ts"
 import type { Isolation } from "../../protocol/Agent.ts"
