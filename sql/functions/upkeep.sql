@@ -18,7 +18,7 @@ language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan a
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
     select id, version, 'task', 'TaskQueued', namespace, attempt, p_node, trace, data from facts
   )
-  select id, namespace, version, 'TaskQueued', now(), status, agent_id, trace, data from facts
+  select id, namespace, version, 'TaskQueued', now(), status, agent_id, trace, data from facts order by id
 $$;
 
 -- Tasks whose deadline has passed end as timeout, whatever they are doing. `agent_id` is set for those that were running.
@@ -71,7 +71,7 @@ language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan a
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
     select id, version, 'task', 'TaskQueued', namespace, attempt, p_node, trace, data from facts
   )
-  select id, namespace, version, 'TaskQueued', now(), status, agent_id, trace, data from facts
+  select id, namespace, version, 'TaskQueued', now(), status, agent_id, trace, data from facts order by id
 $$;
 
 -- Agents that have queued or running tasks, by skipping through the index rather than reading the backlog.
