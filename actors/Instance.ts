@@ -331,10 +331,12 @@ export const run = Effect.fnUntraced(function* (input: {
           const claim = claiming.get(order.id)
           claiming.delete(order.id)
           if (claim !== undefined) {
-            const wins = entry !== undefined && !claim.cancelled
-            if (wins && intake === "open") start(order, entry, claim.generation)
+            const runs = entry !== undefined && intake === "open" && !claim.cancelled
+            if (runs) start(order, entry, claim.generation)
             else fork(generations.leave(claim.generation))
-            if (wins && intake !== "open") giveBack(order, entry)
+            // Also what was cancelled meanwhile: if it has ended this changes nothing, and if the word of it was late it must not stay
+            // `running` for nobody.
+            if (entry !== undefined && !runs) giveBack(order, entry)
           }
           decided()
         }
@@ -583,8 +585,10 @@ export const run = Effect.fnUntraced(function* (input: {
 
   const check = Effect.gen(function* () {
     for (const delivery of deliveries) delivery.working()
-    const ids = Array.from(running).flatMap(([id, { claim }]) => (claim === "decided" ? [id] : []))
-    if (ids.length > 0) interrupt(yield* ledger.lost(slot, ids))
+    const asked = new Map(Array.from(running).filter(([, { claim }]) => claim === "decided"))
+    if (asked.size === 0) return
+    // An answer may come late: it is about the attempts that were asked for, not about what this instance has won since.
+    for (const id of yield* ledger.lost(slot, [...asked.keys()])) interruptRunning(asked.get(id), "cancelled")
   }).pipe(Effect.catch((error) => Effect.logDebug("running tasks could not be checked", error.message)))
 
   // --- what others say
