@@ -8,9 +8,10 @@ import { Context, Effect, type Exit, FileSystem, Latch, Layer, Logger, Path, Ref
 import { Digest } from "effect/crypto"
 import { SqlClient } from "effect/sql"
 import { AgentDirectory } from "../../actors/AgentDirectory.ts"
-import { AgentHost } from "../../actors/AgentHost.ts"
+import { AgentHost, HostLimits } from "../../actors/AgentHost.ts"
 import { Behaviours } from "../../actors/Behaviour.ts"
 import { Dispatcher } from "../../actors/Dispatcher.ts"
+import { InstanceLimits } from "../../actors/Instance.ts"
 import { LimitDirectory } from "../../actors/LimitDirectory.ts"
 import { AgentStore } from "../../actors/ports/AgentStore.ts"
 import { Bus } from "../../actors/ports/Bus.ts"
@@ -49,6 +50,8 @@ export interface World {
 export interface Mutations {
   readonly reconciler?: (limits: (typeof Reconciler.ReconcilerLimits)["Service"]) => typeof limits
   readonly withoutReconciler?: boolean
+  readonly host?: (limits: (typeof HostLimits)["Service"]) => typeof limits
+  readonly instance?: (limits: (typeof InstanceLimits)["Service"]) => typeof limits
   readonly ledger?: (ledger: Ledger["Service"]) => Ledger["Service"]
   readonly bus?: (bus: Bus["Service"]) => Bus["Service"]
 }
@@ -100,6 +103,14 @@ const nodeLayer = (
     Layer.effect(
       Reconciler.ReconcilerLimits,
       Effect.map(Reconciler.ReconcilerLimits, (limits) => mutate.reconciler?.(limits) ?? limits)
+    ),
+    Layer.effect(
+      HostLimits,
+      Effect.map(HostLimits, (limits) => mutate.host?.(limits) ?? limits)
+    ),
+    Layer.effect(
+      InstanceLimits,
+      Effect.map(InstanceLimits, (limits) => mutate.instance?.(limits) ?? limits)
     ),
     Logger.layer([
       Logger.make<unknown, void>(({ message }) => machine.say(`${process.name} logs: ${String(message).slice(0, 200)}`))

@@ -2,7 +2,7 @@
  * Mistakes that are put into the models or the product on purpose: the simulation must find each of them, or what it finds
  * nothing of says nothing.
  */
-import { Effect } from "effect"
+import { Duration, Effect } from "effect"
 import type { Settings } from "./Simulation.ts"
 import type { Flaw } from "./Tables.ts"
 
@@ -15,12 +15,18 @@ export const planted: ReadonlyArray<{
   readonly settings: Settings
   readonly breaks: RegExp
 }> = [
-  { name: "claims ignore epochs", seed: 38, settings: flaw("claims ignore epochs"), breaks: /present epoch|slots/ },
+  { name: "claims ignore epochs", seed: 38, settings: flaw("claims ignore epochs"), breaks: /present epoch/ },
+  {
+    name: "claims ignore attempts",
+    seed: 299,
+    settings: flaw("claims ignore attempts"),
+    breaks: /slots|task ends|no slot/
+  },
   {
     name: "ends ignore attempts and epochs",
     seed: 11,
     settings: flaw("ends ignore attempts and epochs"),
-    breaks: /only the live attempt|an end is final|a result comes from a run|slots/
+    breaks: /only the live attempt|an end is final|a result comes from a run/
   },
   {
     name: "a repeated claim finds nothing",
@@ -77,6 +83,19 @@ export const planted: ReadonlyArray<{
     name: "the reconciler is off",
     seed: 1,
     settings: { mutate: { withoutReconciler: true } },
+    breaks: /every task ends/
+  },
+  {
+    name: "nobody looks for forgotten work",
+    seed: 32,
+    // Not the reconciler, and not the hosts and instances that look into the ledger by themselves.
+    settings: {
+      mutate: {
+        reconciler: (limits) => ({ ...limits, forgottenEvery: Duration.infinity }),
+        host: (limits) => ({ ...limits, sweepWithin: Duration.infinity }),
+        instance: (limits) => ({ ...limits, backlogWithin: Duration.infinity })
+      }
+    },
     breaks: /every task ends/
   },
   {
