@@ -240,8 +240,8 @@ export class AgentHost extends Context.Service<
               Effect.timeoutOption("5 seconds")
             )
           ),
+          Effect.catch((error) => Effect.logError("an agent could not be quarantined", error)),
           Effect.annotateLogs({ agent: id }),
-          Effect.ignore,
           Effect.ensuring(Effect.sync(() => book.forget(id)))
         )
 

@@ -42,7 +42,8 @@ layer(Platform.layer, { excludeTestServices: true, timeout: "90 seconds" })("the
         )
         expect(seen).toEqual(asWritten)
       }),
-    { timeout: 330_000 }
+    // What the commands make is there the second time.
+    { timeout: 330_000, retry: 0 }
   )
 
   it.effect("reach the command line of the clone by npx, which asks nothing and downloads nothing", () =>

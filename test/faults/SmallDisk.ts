@@ -1,6 +1,7 @@
 /** A disk so small that it can be filled: a tmpfs. Needs the right to mount, which an ordinary user does not have. */
 import { spawnSync } from "node:child_process"
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 
 export interface SmallDisk {
@@ -18,7 +19,7 @@ export const smallDiskMissing = (): string | undefined =>
     : "it needs a small tmpfs, and so the right to mount (root on Linux)"
 
 const canMount = () => {
-  const folder = mkdtempSync("/tmp/datamcp-mount-")
+  const folder = mkdtempSync(join(tmpdir(), "datamcp-mount-"))
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "none", folder]).status === 0
   if (mounted) spawnSync("umount", [folder])
   rmSync(folder, { recursive: true, force: true })
