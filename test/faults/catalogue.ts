@@ -28,15 +28,31 @@ export const notRun: ReadonlyArray<{ readonly id: string; readonly title: string
     title: "power cut of NATS",
     reason: "needs a guest system (QEMU) or LazyFS, which this rig does not have"
   },
-  { id: "F07", title: "a cluster of three nats-servers", reason: "the rig has one nats-server" },
-  { id: "F10", title: "failover of Postgres to a standby", reason: "the rig has one Postgres" },
+  {
+    id: "F07",
+    title: "a cluster of three nats-servers",
+    reason: "the rig has one nats-server; shown by test/servers/NatsCluster.test.ts, partitions apart"
+  },
+  {
+    id: "F10",
+    title: "failover of Postgres to a standby",
+    reason: "the rig has one Postgres; shown by test/servers/PostgresFailover.test.ts"
+  },
   { id: "F12", title: "Redis killed, emptied, slow", reason: "the platform does not use Redis" },
   { id: "F18", title: "wall clocks that jump", reason: "needs libfaketime, which is not installed here" },
   { id: "F22", title: "full disks of artifacts, audit and logs", reason: "not built; there is no audit store yet" },
   { id: "F23", title: "no file descriptors, no memory", reason: "not built" },
-  { id: "F24", title: "poison tasks of all kinds", reason: "not built here; crashes alone are F34" },
+  {
+    id: "F24",
+    title: "poison tasks of all kinds",
+    reason: "shown by test/isolation/platform.test.ts; crashes alone are F34"
+  },
   { id: "F28", title: "slow consumers", reason: "not built; there is no WebSocket yet" },
-  { id: "F31", title: "rolling upgrade", reason: "needs two versions side by side" },
+  {
+    id: "F31",
+    title: "rolling upgrade",
+    reason: "shown by test/nodes/upgrade.test.ts, with statements that differ in text only"
+  },
   { id: "F32", title: "DNS failure, TLS expiry and rotation", reason: "not built; the rig's edges are plain TCP" },
-  { id: "F36", title: "restore from a backup", reason: "not built here" }
+  { id: "F36", title: "restore from a backup", reason: "shown by test/servers/Backup.test.ts" }
 ]
