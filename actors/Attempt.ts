@@ -58,7 +58,8 @@ export const run = (input: {
         progress: input.progress,
         signal: input.conversation.signal,
         emit: input.conversation.emit,
-        submit: Children.submitter(scheduler, order)
+        submit: Children.submitter(scheduler, order),
+        awaitChildren: input.conversation.awaitChildren
       })
     )
   const work = Scheduler.use((scheduler) =>
@@ -90,7 +91,7 @@ export const run = (input: {
   )
 }
 
-/** The run ended to wait for a signal without its slot. */
+/** The run ended to wait for a signal, or for its children, without its slot. */
 export interface Parked {
   readonly _tag: "Parked"
   /** Of the await. */

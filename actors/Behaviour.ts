@@ -13,6 +13,7 @@ import type { JsonShape } from "../protocol/JsonShape.ts"
 import type { Senders } from "../protocol/Signal.ts"
 import type { SubmitTask, TaskProgress } from "../protocol/Task.ts"
 import type { ArtifactStore } from "./ports/ArtifactStore.ts"
+import type { ChildEnd } from "./ports/ChildLedger.ts"
 import type { TakenSignal } from "./ports/SignalLedger.ts"
 
 /** An expected failure of one attempt. Anything else that escapes a behaviour counts as a crash. */
@@ -100,6 +101,21 @@ export interface Attempt {
     step: string,
     commands: ReadonlyArray<ChildTask>
   ) => Effect.Effect<ReadonlyArray<TaskId>, BehaviourFailure>
+  /**
+   * How these children ended, in their order, once all have; all children that the task has by then when none are named. Until
+   * then the run is interrupted and the task is `paused` without a slot, for as long as it takes; then it runs again from the
+   * beginning and finds the same answer. Counts among the awaits: they must come in the same order in every attempt. A child
+   * that failed fails nothing: the answer says so. Children are not deleted before the task has ended. Fails with code
+   * `children_unknown` (not a child of this task, or deleted), `children_circular` (it depends on this task),
+   * `children_too_many` (more than 1,000) or `replay_diverged`.
+   */
+  readonly awaitChildren: (
+    children?: ReadonlyArray<TaskId>,
+    options?: {
+      /** How long it keeps its slot before it parks: not at all when absent. Tasks that may run at most once never park. */
+      readonly hold?: Duration.Input
+    }
+  ) => Effect.Effect<ReadonlyArray<ChildEnd>, BehaviourFailure>
 }
 
 /** A task that another one submits while it runs. */

@@ -1,5 +1,5 @@
 /**
- * What one run of an attempt hears and says: signals that it awaits, and chunks that it emits.
+ * What one run of an attempt hears and says: signals and ends of children that it awaits, and chunks that it emits.
  *
  *   await --> look --> answered
  *              ^ '---> nothing yet: hold the slot --> woken, or time to look again
@@ -12,11 +12,12 @@
  */
 import { type Clock, Context, Duration, Effect, Latch, Result, Schema } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
-import { SignalName, StreamName } from "../protocol/Ids.ts"
+import { SignalName, StreamName, TaskId } from "../protocol/Ids.ts"
 import { faultsOf } from "../protocol/JsonShape.ts"
 import * as Limits from "../protocol/Limits.ts"
 import { storableJson } from "../protocol/Storable.ts"
 import { type Attempt, type AwaitOptions, BehaviourFailure } from "./Behaviour.ts"
+import type { ChildEnd, ChildrenAnswer } from "./ports/ChildLedger.ts"
 import type { Claimed, Ledger, RunningTask, Slot } from "./ports/Ledger.ts"
 import type { AwaitAnswer, AwaitTerms, TakenSignal } from "./ports/SignalLedger.ts"
 
@@ -37,6 +38,7 @@ export const ConversationLimits = Context.Reference<{
 
 export interface Conversation {
   readonly signal: Attempt["signal"]
+  readonly awaitChildren: Attempt["awaitChildren"]
   readonly emit: Attempt["emit"]
   /** Called once, with the position of the await, when the run shall end and free its slot. */
   readonly onPark: (handler: (position: number) => void) => void
@@ -62,6 +64,7 @@ export const make = (options: Options): Conversation => {
   const begun = () => (talk ??= begin(options, (position) => park(position)))
   return {
     signal: (name, asked) => Effect.suspend(() => begun().signal(name, asked)),
+    awaitChildren: (children, asked) => Effect.suspend(() => begun().awaitChildren(children, asked)),
     emit: (stream, chunk) => Effect.suspend(() => begun().emit(stream, chunk)),
     onPark: (handler) => {
       park = handler
@@ -71,7 +74,7 @@ export const make = (options: Options): Conversation => {
   }
 }
 
-interface Talk extends Pick<Conversation, "signal" | "emit" | "wake"> {
+interface Talk extends Pick<Conversation, "signal" | "awaitChildren" | "emit" | "wake"> {
   readonly close: Effect.Effect<void>
 }
 
@@ -93,55 +96,77 @@ const begin = (options: Options, park: (position: number) => void): Talk => {
     if (!isSignalName(name)) return yield* invalid(`${JSON.stringify(name)} is no name of a signal`)
     const position = ++awaits
     const { running } = yield* task
-    const answer = yield* untilAnswered(running, name, position, asked)
-    replaysTo = position >= replaysTo ? 0 : replaysTo
-    return yield* heard(answer, name, asked)
-  })
-
-  const untilAnswered = Effect.fnUntraced(function* (
-    running: RunningTask,
-    name: SignalName,
-    position: number,
-    asked: AwaitOptions
-  ) {
-    const began = now()
-    const holdMillis =
-      order.at_most_once === true
-        ? Number.POSITIVE_INFINITY
-        : (millisOf(asked.hold) ?? Duration.toMillis(limits.holdFor))
-    const woken = Latch.makeUnsafe(false)
     const look = ledger.signals.take(slot, running, {
       position,
       name,
       timeoutMillis: millisOf(asked.timeout),
       terms: termsOf(asked)
     })
+    const answer = yield* untilAnswered({
+      position,
+      holdMillis: millisOf(asked.hold) ?? Duration.toMillis(limits.holdFor),
+      look: Effect.map(look, (taken) => {
+        if (taken._tag === "Fenced") return fenced
+        return taken._tag === "Waiting" ? waiting(taken.leftMillis ?? Number.POSITIVE_INFINITY) : answered(taken)
+      })
+    })
+    return yield* heard(answer, name, asked)
+  })
+
+  const awaitChildren: Conversation["awaitChildren"] = Effect.fnUntraced(function* (children, asked = {}) {
+    const stray = children?.find((id) => !isTaskId(id))
+    if (stray !== undefined) return yield* unknownChild(stray)
+    if ((children?.length ?? 0) > Limits.awaitedChildrenMax) return yield* tooManyChildren
+    const position = ++awaits
+    const { running } = yield* task
+    let pauseMillis = childPauseMillis
+    const answer = yield* untilAnswered({
+      position,
+      holdMillis: millisOf(asked.hold) ?? 0,
+      // Nobody wakes a run that keeps its slot.
+      look: Effect.map(ledger.children.take(slot, running, { position, children }), (taken) => {
+        if (taken._tag === "Fenced") return fenced
+        pauseMillis *= 2
+        return taken._tag === "Waiting" ? waiting(pauseMillis) : answered(taken)
+      })
+    })
+    return yield* endsOf(answer)
+  })
+
+  /** Looks until there is an answer. Parks once it has held its slot for so long. */
+  const untilAnswered = Effect.fnUntraced(function* <A>(asked: {
+    readonly position: number
+    readonly holdMillis: number
+    readonly look: Effect.Effect<Looked<A>>
+  }) {
+    const { look, position } = asked
+    const began = now()
+    const holdMillis = order.at_most_once === true ? Number.POSITIVE_INFINITY : asked.holdMillis
+    const woken = Latch.makeUnsafe(false)
     wakes.add(woken)
-    const answered = Effect.gen(function* () {
+    const found = Effect.gen(function* () {
       while (true) {
         woken.closeUnsafe()
         // What was said before it is there for whoever decides.
         yield* mouth.written
-        const answer = yield* look
-        if (answer._tag === "Fenced") return yield* Effect.never
-        if (answer._tag !== "Waiting") return answer
+        const looked = yield* look
+        if (looked._tag === "Fenced") return yield* Effect.never
+        if (looked._tag === "Answered") return looked.answer
         const holdLeft = holdMillis - (now() - began)
         if (holdLeft <= 0) {
           park(position)
           return yield* Effect.never
         }
-        const pause = Math.min(
-          holdLeft,
-          answer.leftMillis ?? Number.POSITIVE_INFINITY,
-          Duration.toMillis(limits.lookEvery)
-        )
+        const pause = Math.min(holdLeft, looked.againMillis, Duration.toMillis(limits.lookEvery))
         yield* Effect.timeoutOption(woken.await, Duration.millis(Math.max(1, Math.ceil(pause))))
       }
     })
-    return yield* Effect.ensuring(
-      answered,
+    const answer = yield* Effect.ensuring(
+      found,
       Effect.sync(() => wakes.delete(woken))
     )
+    replaysTo = position >= replaysTo ? 0 : replaysTo
+    return answer
   })
 
   const emit: Conversation["emit"] = Effect.fnUntraced(function* (stream, data) {
@@ -154,6 +179,7 @@ const begin = (options: Options, park: (position: number) => void): Talk => {
 
   return {
     signal,
+    awaitChildren,
     emit,
     wake: () => {
       for (const woken of wakes) woken.openUnsafe()
@@ -161,6 +187,19 @@ const begin = (options: Options, park: (position: number) => void): Talk => {
     close: mouth.close
   }
 }
+
+/** What an await finds when it looks: an answer, or nothing yet; then it looks again after so long at most. */
+type Looked<A> =
+  | { readonly _tag: "Answered"; readonly answer: A }
+  | { readonly _tag: "Waiting"; readonly againMillis: number }
+  | typeof fenced
+
+const fenced = { _tag: "Fenced" } as const
+const waiting = (againMillis: number) => ({ _tag: "Waiting", againMillis }) as const
+const answered = <A>(answer: A) => ({ _tag: "Answered", answer }) as const
+
+/** Half of the pause before an await for children that keeps its slot looks again; each pause is twice the one before. */
+const childPauseMillis = 25
 
 // --- hearing
 
@@ -194,6 +233,39 @@ const heard = (
     }
   }
 }
+
+const endsOf = (
+  answer: Exclude<ChildrenAnswer, { readonly _tag: "Fenced" | "Waiting" }>
+): Effect.Effect<ReadonlyArray<ChildEnd>, BehaviourFailure> => {
+  switch (answer._tag) {
+    case "Ended":
+      return Effect.succeed(answer.children)
+    case "Diverged":
+      return refuse(
+        "replay_diverged",
+        "an earlier attempt awaited something else where this one awaits these children: awaits must come in the same order every time",
+        null
+      )
+    case "Refused":
+      if (answer.why === "too_many") return tooManyChildren
+      return answer.why === "circular"
+        ? refuse("children_circular", `${answer.child} depends on the task that would wait for it`, {
+            task_id: answer.child
+          })
+        : unknownChild(answer.child)
+  }
+}
+
+const unknownChild = (id: string) =>
+  refuse("children_unknown", `${id} is no child of this task, or is gone`, { task_id: id })
+
+const tooManyChildren = Effect.fail(
+  new BehaviourFailure({
+    code: "children_too_many",
+    message: `an await waits for at most ${Limits.awaitedChildrenMax} children`,
+    retryable: false
+  })
+)
 
 const refuse = (code: string, message: string, details: Schema.Json) =>
   Effect.fail(new BehaviourFailure({ code, message, retryable: false, details }))
@@ -350,3 +422,4 @@ const tooMany = new BehaviourFailure({
 
 const isSignalName = Schema.is(SignalName)
 const isStreamName = Schema.is(StreamName)
+const isTaskId = Schema.is(TaskId)

@@ -4,6 +4,7 @@
  *   due        tasks whose run_at or retry has come         --> queued
  *   cascades   children of what ended in a long cascade     --> queued or ended
  *   awaits     waits for a signal that are over by the clock --> queued
+ *   children   parked tasks whose children have ended       --> queued
  *   deadlines  tasks whose deadline has passed              --> timeout
  *   forgotten  agents with queued or running tasks          --> wake their hosts
  *   orphans    running tasks of leases that fell silent     --> taken over
@@ -142,6 +143,7 @@ export const layer = Layer.effectDiscard(
 
     yield* loop("due", limits.dueEvery, ledger.queueDue(limits.batch))
     yield* loop("awaits", limits.deadlinesEvery, ledger.signals.expire(limits.batch))
+    yield* loop("children", limits.forgottenEvery, ledger.children.heal(limits.batch))
     yield* loop("cascades", limits.dueEvery, cascades)
     yield* loop("deadlines", limits.deadlinesEvery, deadlines)
     yield* loop("forgotten", limits.forgottenEvery, forgotten)

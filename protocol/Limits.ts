@@ -153,6 +153,12 @@ export const dryRunCountMax = 10_000
 export const retentionRulesMax = 50
 /** Longest time after which a retention rule deletes, in milliseconds (3650 days). */
 export const retentionMillisMax = 3_650 * 86_400_000
+/** Most children whose ends one await waits for. */
+export const awaitedChildrenMax = 1_000
+/** Largest sum of the results that an await for children answers with, in bytes of JSON; those beyond it are left out. */
+export const awaitedResultBytesMax = 1024 * 1024
+/** Most children that a waiting task names in its view. */
+export const awaitedChildrenShown = 10
 /** Most attempts that are shown of one task. */
 export const attemptsShownMax = 500
 /** Most dead letters of a page. */

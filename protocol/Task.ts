@@ -45,8 +45,8 @@ export type TerminalStatus = typeof TerminalStatus.Type
 export const isTerminal = (status: TaskStatus): status is TerminalStatus =>
   status === "completed" || status === "failed" || status === "timeout" || status === "cancelled"
 
-/** What a `pending` task waits for; of a `paused` one `signal`, or null when somebody set it aside. */
-export const WaitingFor = Schema.Literals(["dependencies", "time", "capacity", "agent", "retry", "signal"])
+/** What a `pending` task waits for; of a `paused` one `signal` or `children`, or null when somebody set it aside. */
+export const WaitingFor = Schema.Literals(["dependencies", "time", "capacity", "agent", "retry", "signal", "children"])
 export type WaitingFor = typeof WaitingFor.Type
 
 /** Lanes from the first to the last served. They share an agent's slots 8 : 4 : 2 : 1, so that none starves. */
@@ -261,6 +261,16 @@ export const WaitingOn = Schema.Struct({
 }).annotate({ identifier: "WaitingOn" })
 export type WaitingOn = typeof WaitingOn.Type
 
+/** Which of its children a parked task waits for, as it stands now. */
+export const AwaitedChildren = Schema.Struct({
+  open: Schema.Int.annotateKey({ description: "Children that have not ended." }),
+  total: Schema.Int.annotateKey({ description: "Children whose ends it awaits." }),
+  tasks: Schema.Array(TaskId).annotateKey({
+    description: `Those that have not ended, the first ${Limits.awaitedChildrenShown} of them.`
+  })
+}).annotate({ identifier: "AwaitedChildren" })
+export type AwaitedChildren = typeof AwaitedChildren.Type
+
 /** View: a task as the ledger has it. */
 export const Task = Schema.Struct({
   id: TaskId,
@@ -274,6 +284,9 @@ export const Task = Schema.Struct({
   waiting_on: Schema.optionalKey(WaitingOn).annotateKey({
     description:
       "Present when a single task is asked for that waits for `capacity`: the limit that is full, and its place in the queue."
+  }),
+  awaited_children: Schema.optionalKey(AwaitedChildren).annotateKey({
+    description: "Present when a single task is asked for that waits for `children`."
   }),
   priority: TaskPriority,
   payload: Schema.optionalKey(Schema.Json),

@@ -1,6 +1,6 @@
 /**
- * The behaviour `echo`: gives its payload back, and on request sleeps, takes steps, emits chunks, awaits signals, fails,
- * crashes, hangs or returns a result of a given size. For tests, tours and benchmarks.
+ * The behaviour `echo`: gives its payload back, and on request sleeps, takes steps, emits chunks, awaits signals or children,
+ * fails, crashes, hangs or returns a result of a given size. For tests, tours and benchmarks.
  *
  * A payload that asks for nothing is not decoded at all: benchmarks run tens of thousands of them a second.
  */
@@ -8,6 +8,7 @@ import { Duration, Effect, Schema } from "effect"
 import { defaultStream } from "../../protocol/Chunk.ts"
 import { SignalName, StreamName } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
+import { SubmitTask } from "../../protocol/Task.ts"
 import { type Attempt, type Behaviour, BehaviourFailure, type RunAttempt } from "../Behaviour.ts"
 import { parametersOf, payloadDecoder, settingsDecoder } from "./BehaviourInput.ts"
 
@@ -47,6 +48,24 @@ const requestFields = {
         )
       })
     ).check(Schema.isBetweenLength(1, 20))
+  ),
+  /**
+   * Awaits the ends of all children that it has by then, or of so many that it submits; the result then has the ends as
+   * `children`. The payload is that of each; an agent of its own type does them unless one is named.
+   */
+  await_children: Schema.optionalKey(
+    Schema.Union([
+      Schema.Literal(true),
+      Schema.Struct({
+        count: count(Limits.awaitedChildrenMax),
+        agent: SubmitTask.fields.agent,
+        payload: Schema.optionalKey(Schema.Json),
+        labels: SubmitTask.fields.labels,
+        hold_ms: Schema.optionalKey(
+          Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Limits.timeoutMillisMax }))
+        )
+      })
+    ])
   ),
   /** Ends by a defect: in the first `times` attempts, or in all of them. */
   crash: Schema.optionalKey(
@@ -114,11 +133,16 @@ const perform = Effect.fnUntraced(function* (attempt: Attempt, request: Request)
   yield* takeSteps(attempt, request)
   if (request.emit !== undefined) yield* emitChunks(attempt, request.emit)
   const signals = yield* awaitSignals(attempt, request.await ?? [])
+  const children = request.await_children === undefined ? [] : yield* awaitChildren(attempt, request.await_children)
   if (isDue(request.crash, attempt)) return yield* Effect.die(new Error(textOf(request.crash) ?? "crashed on request"))
   if (isDue(request.fail, attempt)) return yield* failureOf(request.fail, attempt)
   if (request.hang === true) return yield* Effect.never
   return request.result_bytes === undefined
-    ? { echo: attempt.payload, ...(request.await !== undefined && { signals }) }
+    ? {
+        echo: attempt.payload,
+        ...(request.await !== undefined && { signals }),
+        ...(request.await_children !== undefined && { children })
+      }
     : { data: "x".repeat(request.result_bytes - emptyResultBytes()) }
 })
 
@@ -158,6 +182,35 @@ const awaitSignals = (attempt: Attempt, wishes: NonNullable<Request["await"]>) =
     )
   )
 
+const awaitChildren = Effect.fnUntraced(function* (attempt: Attempt, wish: NonNullable<Request["await_children"]>) {
+  const ends = wish === true ? yield* attempt.awaitChildren() : yield* submitAndAwait(attempt, wish)
+  return ends.map(
+    ({ data, error, id, left_out, status }): Schema.Json => ({
+      ...{ id, status },
+      ...(data !== undefined && { data }),
+      ...(error !== undefined && { error: { ...error } }),
+      ...(left_out === true && { left_out })
+    })
+  )
+})
+
+const submitAndAwait = Effect.fnUntraced(function* (
+  attempt: Attempt,
+  wish: Exclude<NonNullable<Request["await_children"]>, true>
+) {
+  const { agent, count, hold_ms: hold, labels, payload } = wish
+  const child = {
+    ...(agent === undefined ? { type: attempt.type } : { agent }),
+    ...(payload !== undefined && { payload }),
+    ...(labels !== undefined && { labels })
+  }
+  const ids = yield* attempt.submit(
+    "children",
+    Array.from({ length: count }, () => child)
+  )
+  return yield* attempt.awaitChildren(ids, hold === undefined ? {} : { hold: Duration.millis(hold) })
+})
+
 const isDue = (wish: boolean | { readonly times?: number } | undefined, attempt: Attempt): boolean =>
   typeof wish === "object" ? attempt.number <= (wish.times ?? Number.POSITIVE_INFINITY) : wish === true
 
@@ -182,13 +235,13 @@ export const echo: Behaviour = {
   idempotent: true,
   type: "echo",
   description:
-    "Gives its payload back; sleeps, takes steps, emits chunks, awaits signals, fails, crashes or hangs on request.",
+    "Gives its payload back; sleeps, takes steps, emits chunks, awaits signals or children, fails, crashes or hangs on request.",
   capabilities: [
     {
       name: "echo",
       version: "1",
       description:
-        "Returns {echo: payload}. The keys sleep_ms, steps, emit, await, crash, fail, hang and result_bytes ask for more; all others are only echoed.",
+        "Returns {echo: payload}. The keys sleep_ms, steps, emit, await, await_children, crash, fail, hang and result_bytes ask for more; all others are only echoed.",
       parameters: parametersOf(Request)
     }
   ],

@@ -27,6 +27,7 @@ import type {
   WaitingFor
 } from "../../protocol/Task.ts"
 import type { Keep, OnConflict } from "../../protocol/TaskKeys.ts"
+import type { ChildLedger } from "./ChildLedger.ts"
 import type { GraphLedger } from "./GraphLedger.ts"
 import type { SignalLedger } from "./SignalLedger.ts"
 import type { StreamLedger } from "./StreamLedger.ts"
@@ -264,6 +265,8 @@ export class Ledger extends Context.Service<
     readonly ready: Queue.Dequeue<Ready>
     /** What is said to tasks. */
     readonly signals: SignalLedger
+    /** What tasks wait for that have submitted others. */
+    readonly children: ChildLedger
     /** What tasks say while they run. */
     readonly streams: StreamLedger
     readonly graphs: GraphLedger

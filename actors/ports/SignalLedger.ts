@@ -83,7 +83,10 @@ export interface SignalLedger {
       readonly terms: AwaitTerms
     }
   ) => Effect.Effect<AwaitAnswer>
-  /** Ends an attempt that waits: it does not count, and the task is queued again when what it awaits has come or timed out. */
+  /**
+   * Ends an attempt that waits, for a signal or for children: it does not count, and the task is queued again when what it
+   * awaits has come or timed out.
+   */
   readonly park: (slot: Slot, task: RunningTask, position: number) => Effect.Effect<void>
   /** Closes awaits whose time is over and queues what was parked for them. Returns how many tasks it queued. */
   readonly expire: (limit: number) => Effect.Effect<number, LedgerUnavailable>

@@ -114,7 +114,7 @@ begin
     ) n
     on conflict (namespace, key) do update
       set fingerprint = excluded.fingerprint, resource_id = excluded.resource_id, created_at = now()
-      where k.created_at < now() - interval '72 hours';
+      where k.created_at < now() - interval '72 hours' and not ledger.key_kept(k.key, k.resource_id);
     select array_agg((n.o, 'existing', k.resource_id, k.fingerprint = decode(n.fingerprint, 'hex'), k.created_at)::ledger.accept_refusal)
     into v_existing
     from json_to_recordset(p_tasks) as n (o int, id uuid, namespace text, key text, fingerprint text) cross join lateral (

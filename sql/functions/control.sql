@@ -48,7 +48,7 @@ begin
 end $$;
 
 -- Which of these tasks may be deleted: they have ended, and nobody who has not ended depends on them, or has yet to be
--- told of their end. `p_keep_keyed` keeps those whose idempotency key is still remembered. Keys are found by their time,
+-- told of their end, or awaited it and may ask again. `p_keep_keyed` keeps those whose idempotency key is still remembered. Keys are found by their time,
 -- which is that of the task or graph they made. With the size of what is stored in them.
 create function ledger.tasks_deletable(p_namespace text, p_ids uuid[], p_keep_keyed boolean)
 returns table (id uuid, bytes bigint)
@@ -63,6 +63,7 @@ language sql stable set enable_seqscan = off set plan_cache_mode = force_generic
       where d.parent_id = t.id and (not d.resolved or c.status not in ('completed', 'failed', 'timeout', 'cancelled')) offset 0
     ))
     and not exists (select from dependency_frontier f where f.parent_id = t.id offset 0)
+    and not (t.awaited is true and ledger.child_needed(t.id))
     and not (p_keep_keyed and exists (
       select from idempotency_keys k
       where k.created_at = t.created_at and (k.resource_id = t.id or k.resource_id = t.graph_id) offset 0
@@ -174,13 +175,15 @@ begin
   return query select null::uuid, row_to_json(c) from unnest(coalesce(v_changes, '{}')) as c;
 end $$;
 
--- Clears results whose time to live is over. What is left says so; the task itself stays.
+-- Clears results whose time to live is over. What is left says so; the task itself stays. One that another task awaited is kept until that
+-- has ended: it is part of the answer that every attempt gets.
 create function ledger.results_expire(p_limit int, p_node text) returns setof ledger.task_change
 language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
   with due as (
     select id from tasks
     where result_ttl_ms is not null and status = 'completed'
       and ((completed_at at time zone 'UTC') + result_ttl_ms * interval '1 millisecond') <= now() at time zone 'UTC'
+      and not (awaited is true and ledger.child_needed(id))
     order by ((completed_at at time zone 'UTC') + result_ttl_ms * interval '1 millisecond')
     limit p_limit for no key update skip locked
   ), changed as (

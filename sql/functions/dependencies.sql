@@ -19,6 +19,7 @@ declare
   v_steps uuid[];
   v_over uuid[];
   v_failing uuid[];
+  v_awaited uuid[];
 begin
   while cardinality(v_ended) > 0 loop
     if v_level >= 200 or v_edges >= 5000 then
@@ -27,7 +28,7 @@ begin
     end if;
     v_level := v_level + 1;
     with ended as (
-      select p.id, p.status = 'completed' as done, p.step, p.graph_id,
+      select p.id, p.status = 'completed' as done, p.step, p.awaited, p.graph_id,
         p.fails_graph and p.status in ('failed', 'timeout') as fails_graph,
         case when p.status = 'cancelled' then p.result -> 'error' ->> 'code' = 'skipped' else false end as skipped
       from tasks p
@@ -53,8 +54,9 @@ begin
     select array_agg(child_id order by child_id), array_agg(counts order by child_id), array_agg(fails order by child_id),
       array_agg(skips order by child_id), array_agg(cause order by child_id), v_edges + coalesce(sum(counts), 0),
       (select array_agg(e.id) from ended e where e.step),
-      (select v_failing || array_agg(e.graph_id) from ended e where e.fails_graph)
-    into v_children, v_counts, v_fails, v_skips, v_causes, v_edges, v_over, v_failing
+      (select v_failing || array_agg(e.graph_id) from ended e where e.fails_graph),
+      (select v_awaited || array_agg(e.id) from ended e where e.awaited)
+    into v_children, v_counts, v_fails, v_skips, v_causes, v_edges, v_over, v_failing, v_awaited
     from per_child;
     if v_over is not null then v_steps := v_steps || v_over; end if;
     exit when v_children is null;
@@ -124,6 +126,9 @@ begin
   end loop;
   if v_steps is not null then
     return query select * from ledger.steps_due(v_steps);
+  end if;
+  if v_awaited is not null then
+    return query select * from ledger.children_ended(v_awaited);
   end if;
   if v_failing is not null then
     return query

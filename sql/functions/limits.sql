@@ -192,7 +192,9 @@ begin
     v_unfinished := true;
 
     with changed as (
-      update tasks t set status = 'queued', waiting_for = null, queued_at = now(), held_limits = a.held, version = t.version + 1
+      update tasks t set status = 'queued', waiting_for = null, queued_at = now(), version = t.version + 1,
+        -- One that has waited for its children holds what it took of rates.
+        held_limits = case when t.held_limits is null then a.held else (t.held_limits::jsonb || a.held::jsonb)::json end
       from unnest(v_admitted, v_held) as a (id, held) where t.id = any (array[a.id])
       returning t.id, t.namespace, t.version, t.status, t.agent_id, t.trace, t.attempt
     ), recorded as (

@@ -57,8 +57,11 @@ begin
     when v_task.agent_id is null then 'agent'
     when v_task.parked_attempt = v_task.attempt + 1 and not ledger.awaits_answered(p_id)
       and exists (select from task_awaits a where a.task_id = p_id and a.position = v_task.parked_position and a.outcome is null)
-      then 'signal' end;
-  v_status := case when v_waits is null then 'queued'::task_status when v_waits::text = 'signal' then 'paused' else 'pending' end;
+      then 'signal'
+    when v_task.parked_attempt = v_task.attempt + 1 and not ledger.awaits_answered(p_id)
+      and exists (select from child_awaits w where w.task_id = p_id and w.position = v_task.parked_position and not w.closed)
+      then 'children' end;
+  v_status := case when v_waits is null then 'queued'::task_status when v_waits::text in ('signal', 'children') then 'paused' else 'pending' end;
   if v_task.dependencies_open > 0 then
     select array_agg(d.parent_id) into v_parents from task_dependencies d where d.child_id = p_id;
     update task_dependencies d set resolved = false where d.child_id = p_id and d.resolved;

@@ -1,5 +1,6 @@
 -- Signals: stored when they come, taken by awaits. Both lock the task first, so that a signal and an await of one task
--- see each other, whichever comes first; a parked task is queued by exactly one of what it waits for.
+-- see each other, whichever comes first; a parked task is queued by exactly one of what it waits for. Awaits for children are numbered with
+-- those for signals, and stand in children.sql.
 
 -- The first kept signal that an open await takes. One with terms on who may send takes only what was held against them.
 create function ledger.await_signal(p_task uuid, p_position int) returns int
@@ -16,7 +17,7 @@ language sql stable set enable_seqscan = off as $$
   select exists (
     select from task_awaits a where a.task_id = p_task and a.outcome is null
       and (a.until <= now() or ledger.await_signal(p_task, a.position) is not null)
-  )
+  ) or ledger.children_answered(p_task)
 $$;
 
 -- Stores a signal. `p_checked` is the open await whose terms the caller held it against, null for none; when that is no
@@ -59,7 +60,7 @@ begin
       v_task.status, null::uuid, false, v_task.trace;
     return;
   end if;
-  v_wakes := v_task.status = 'paused' and v_task.waiting_for = 'signal' and v_await.position is not null;
+  v_wakes := v_task.status = 'paused' and v_task.waiting_for::text in ('signal', 'children') and v_await.position is not null;
   v_data := json_strip_nulls(json_build_object('signal', p_name, 'signal_number', v_number,
     'decision', case when p_answer then p_payload -> 'decision' end));
   insert into task_signals (task_id, number, name, payload, actor, request, fingerprint, checked)
@@ -94,6 +95,11 @@ begin
   where t.id = p_id and t.status::text = 'running' and t.attempt = p_attempt and t.epoch = p_epoch for no key update;
   if v_task.id is null then
     return query select 'fenced', null::float8, null, null::int, null::json, null, null::timestamptz;
+    return;
+  end if;
+  perform 1 from child_awaits w where w.task_id = p_id and w.position = p_position;
+  if found then
+    return query select 'diverged', null::float8, 'children', null::int, null::json, null, null::timestamptz;
     return;
   end if;
   insert into task_awaits (task_id, position, namespace, name, terms, until)
@@ -133,13 +139,16 @@ begin
   return query
   with parked as (
     select t.id, u.attempt, u.position, ledger.awaits_answered(t.id) as answered,
-      json_strip_nulls(json_build_object('waiting_for', 'signal', 'signal', a.name, 'until', a.until, 'message', a.terms -> 'message')) as waits
+      a.task_id is null as for_children,
+      case when a.task_id is null then ledger.children_waited(t.id, u.position) else json_strip_nulls(json_build_object(
+        'waiting_for', 'signal', 'signal', a.name, 'until', a.until, 'message', a.terms -> 'message')) end as waits
     from json_to_recordset(p_parks) as u (id uuid, attempt int, epoch int, position int)
       join tasks t on t.id = any (array[u.id]) and t.status::text = 'running' and t.attempt = u.attempt and t.epoch = u.epoch
-      join task_awaits a on a.task_id = any (array[u.id]) and a.position = u.position
+      left join task_awaits a on a.task_id = any (array[u.id]) and a.position = u.position
+    where a.task_id is not null or exists (select from child_awaits w where w.task_id = u.id and w.position = u.position offset 0)
   ), changed as (
     update tasks t set status = case when p.answered then 'queued'::task_status else 'paused' end,
-      waiting_for = case when p.answered then null else 'signal'::task_wait end,
+      waiting_for = case when p.answered then null when p.for_children then 'children'::task_wait else 'signal' end,
       queued_at = case when p.answered then now() else t.queued_at end,
       attempt = t.attempt - 1, parked_attempt = p.attempt, parked_position = p.position, version = t.version + 1
     from parked p where t.id = any (array[p.id])
@@ -173,7 +182,7 @@ begin
     where a.task_id = v_due.task_id and a.position = v_due.position and a.outcome is null;
     continue when not found;
     update task_signals s set position = v_due.position where s.task_id = v_due.task_id and s.number = v_number;
-    continue when v_task.status <> 'paused' or v_task.waiting_for is distinct from 'signal';
+    continue when v_task.status <> 'paused' or v_task.waiting_for is null;
     update tasks t set status = 'queued', waiting_for = null, queued_at = now(), version = t.version + 1 where t.id = v_task.id;
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
     values (v_task.id, v_task.version + 1, 'task', 'TaskResumed', v_task.namespace, v_task.attempt, p_node, v_task.trace,

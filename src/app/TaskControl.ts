@@ -196,7 +196,7 @@ export class TaskControl extends Context.Service<
         return yield* inState(
           task,
           isTerminal(task.status)
-            ? "is still needed: a task that depends on it has not ended"
+            ? "is still needed: a task that depends on it, or awaited it, has not ended"
             : "has not ended; cancel it first"
         )
       }, orUnavailable)

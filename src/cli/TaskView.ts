@@ -4,7 +4,7 @@
 import { Predicate, type Schema } from "effect"
 import { CliOutput } from "effect/cli"
 import type { Event } from "../../protocol/Event.ts"
-import { isTerminal, type Task, type TaskStatus, type WaitingOn } from "../../protocol/Task.ts"
+import { type AwaitedChildren, isTerminal, type Task, type TaskStatus, type WaitingOn } from "../../protocol/Task.ts"
 import * as Ink from "./Ink.ts"
 import type { Size } from "./Screen.ts"
 
@@ -19,6 +19,7 @@ export const details = (task: Task, ink: Ink.Ink): string => {
       ["agent", task.agent_id],
       ["priority", task.priority],
       ["waits for", task.waiting_on && placeOf(task.waiting_on)],
+      ["children", task.awaited_children && openOf(task.awaited_children)],
       ["attempt", `${task.attempt} of ${task.max_attempts}`],
       ["graph", task.graph_id === null ? null : `${task.graph_id} (${task.graph_key})`],
       ["parent", task.parent_id],
@@ -42,6 +43,9 @@ export const details = (task: Task, ink: Ink.Ink): string => {
 const placeOf = ({ estimate_ms, key, limit, limit_id, position }: WaitingOn) =>
   Ink.printable(`limit ${limit ?? limit_id}, key ${key}: place ${position}`) +
   (estimate_ms === null ? "" : `, about ${Ink.duration(estimate_ms)}`)
+
+const openOf = ({ open, tasks, total }: AwaitedChildren) =>
+  `${open} of ${total} have not ended: ${tasks.join(" ")}${tasks.length < open ? " ..." : ""}`
 
 const block = (title: string, value: Schema.Json | undefined, ink: Ink.Ink) =>
   value === undefined ? "" : `${ink.dim(title)}\n${Ink.printableLines(JSON.stringify(value, null, 2))}`

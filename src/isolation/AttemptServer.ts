@@ -7,6 +7,7 @@
 import { type Cause, Effect, Exit, Fiber, FiberMap, Queue, Result, Schema, Scope, Stream } from "effect"
 import { type Attempt, BehaviourFailure } from "../../actors/Behaviour.ts"
 import { ArtifactError, type ArtifactInfo, ArtifactStore } from "../../actors/ports/ArtifactStore.ts"
+import type { ChildEnd } from "../../actors/ports/ChildLedger.ts"
 import { ArtifactId, Namespace, TaskId } from "../../protocol/Ids.ts"
 import type { JsonShape } from "../../protocol/JsonShape.ts"
 import * as Limits from "../../protocol/Limits.ts"
@@ -165,6 +166,12 @@ const methodsOf = Effect.fnUntraced(function* (attempt: Attempt) {
     submit: method(SubmitCall, ({ commands, step }) =>
       Effect.map(attempt.submit(step, commands), (ids): ReadonlyArray<string> => ids)
     ),
+    children: method(ChildrenCall, ({ children, hold }) =>
+      Effect.map(
+        attempt.awaitChildren(children, { ...(hold !== undefined && { hold }) }),
+        (ends): ReadonlyArray<Schema.Json> => ends.map(encodeEnd)
+      )
+    ),
     "artifact.info": method(ArtifactCall, ({ id, namespace }) =>
       own(
         namespace,
@@ -216,6 +223,13 @@ interface Writer {
   readonly stored: Fiber.Fiber<ArtifactInfo, ArtifactError>
 }
 
+const encodeEnd = ({ data, error, id, left_out, status }: ChildEnd): Schema.Json => ({
+  ...{ id, status },
+  ...(data !== undefined && { data }),
+  ...(error !== undefined && { error: { ...error } }),
+  ...(left_out === true && { left_out })
+})
+
 const infoOf = (info: ArtifactInfo): Schema.Json => ({ ...info })
 
 const Shape: Schema.Codec<JsonShape> = Schema.Struct({
@@ -255,6 +269,10 @@ const EmitCall = Schema.Struct({ stream: Schema.String, chunk: Schema.Json })
 const SubmitCall = Schema.Struct({
   step: Schema.String,
   commands: Schema.Array(Schema.Struct(childFields)).check(Schema.isMaxLength(Limits.batchTasksMax))
+})
+const ChildrenCall = Schema.Struct({
+  children: Schema.optionalKey(Schema.Array(TaskId)),
+  hold: Schema.optionalKey(Schema.Number)
 })
 const ArtifactCall = Schema.Struct({ namespace: Namespace, id: ArtifactId })
 const HandleCall = Schema.Struct({ handle: Schema.Int })

@@ -7,7 +7,7 @@ import { type Attempt, BehaviourFailure } from "../../actors/Behaviour.ts"
 import { ArtifactError, ArtifactStore } from "../../actors/ports/ArtifactStore.ts"
 import { ArtifactId, GraphId, Namespace, SignalName, TaskId, TaskType } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import type { TaskProgress } from "../../protocol/Task.ts"
+import { TaskError, type TaskProgress, TerminalStatus } from "../../protocol/Task.ts"
 import type { Line } from "./Line.ts"
 import type { AttemptFacts } from "./Messages.ts"
 
@@ -55,6 +55,14 @@ export const farAttempt = (line: Line, facts: AttemptFacts): Attempt => {
     submit: (step, commands) =>
       Effect.map(call("submit", { step, commands: commands as unknown as Schema.Json }), (ids) =>
         decodeIds(ids).map((id) => TaskId.make(id, trusted))
+      ),
+    awaitChildren: (children, options = {}) =>
+      Effect.map(
+        call("children", {
+          ...(children !== undefined && { children: [...children] }),
+          ...(options.hold !== undefined && { hold: millisOf(options.hold) })
+        }),
+        (ends) => decodeEnds(ends).map((end) => ({ ...end, id: TaskId.make(end.id, trusted) }))
       )
   }
 }
@@ -62,6 +70,17 @@ export const farAttempt = (line: Line, facts: AttemptFacts): Attempt => {
 const millisOf = (duration: Duration.Input) => Duration.toMillis(Duration.fromInputUnsafe(duration))
 
 const decodeIds = Schema.decodeUnknownSync(Schema.Array(Schema.String))
+const decodeEnds = Schema.decodeUnknownSync(
+  Schema.Array(
+    Schema.Struct({
+      id: Schema.String,
+      status: TerminalStatus,
+      data: Schema.optionalKey(Schema.Json),
+      error: Schema.optionalKey(TaskError),
+      left_out: Schema.optionalKey(Schema.Literal(true))
+    })
+  )
+)
 const decodeSignal = Schema.decodeUnknownSync(
   Schema.Struct({
     number: Schema.Int,

@@ -80,10 +80,10 @@ export const invariants: ReadonlyArray<Invariant> = [
         format('attempt %s of %s, but %s started and %s were given back', t.attempt, case when t.at_most_once then 1 else t.max_attempts end,
           e.started, e.returned) as found
       from ${these} cross join lateral (
-        -- Given back: by a node that stops in order, or by a run that waits for a signal. One that was paused by somebody counts.
+        -- Given back: by a node that stops in order, or by a run that waits for a signal or its children. One that was paused by somebody counts.
         select count(*) filter (where x.type = 'TaskStarted')::int as started,
           count(*) filter (where x.type = 'TaskQueued' and x.data ->> 'released' = 'true'
-            or x.type = 'TaskPaused' and x.data ->> 'waiting_for' = 'signal')::int as returned
+            or x.type = 'TaskPaused' and x.data ->> 'waiting_for' in ('signal', 'children'))::int as returned
         from events x where x.aggregate = t.id and x.type in ('TaskStarted', 'TaskQueued', 'TaskPaused')
       ) e
       where t.attempt <> e.started - e.returned or t.attempt > t.max_attempts or (t.at_most_once and t.attempt > 1)`
@@ -200,6 +200,22 @@ export const invariants: ReadonlyArray<Invariant> = [
       ) k left join task_signals s on s.task_id = k.task_id and s.number = k.signal
         left join task_awaits a on a.task_id = k.task_id and a.signal = k.signal
       where s.position is distinct from a.position`
+  },
+  {
+    id: "children-told",
+    guarantee: "Children",
+    promise: "No task waits for children that have all ended.",
+    over: "tasks",
+    // Told later, in a transaction of its own: ends that came while the parent was locked.
+    query: `
+      select t.id::text as subject, format('waits at %s, and none of its %s children there is left', w.position, c.count) as found
+      from ${these} join child_awaits w on w.task_id = any (array[t.id]) and not w.closed cross join lateral (
+        select count(*) as count, bool_or(p.status::text not in ${ended}) as alive, bool_or(f.parent_id is not null) as coming
+        from awaited_children a left join tasks p on p.id = any (array[a.child_id])
+          left join dependency_frontier f on f.parent_id = any (array[a.child_id])
+        where a.task_id = w.task_id and a.position = w.position
+      ) c
+      where t.status = 'paused' and t.waiting_for = 'children' and c.alive is not true and not c.coming`
   },
   {
     id: "unique-holders",

@@ -9,6 +9,7 @@ import type { AgentId, Namespace, NodeName, TaskId, TaskType } from "../../proto
 import * as Metrics from "../../protocol/Metrics.ts"
 import * as Accepting from "./Accepting.ts"
 import * as Admitting from "./Admitting.ts"
+import * as ChildAwaiting from "./ChildAwaiting.ts"
 import * as Claiming from "./Claiming.ts"
 import * as Committing from "./Committing.ts"
 import * as Controlling from "./Controlling.ts"
@@ -27,7 +28,7 @@ const make = (node: NodeName) =>
     const { accept, earlier } = yield* Accepting.make(committing, admitting)
     const claim = yield* Claiming.make(committing)
     const { progress, settle } = yield* Settling.make(committing, admitting)
-    const signals = yield* Signalling.make(committing)
+    const signals = yield* Signalling.make(committing, admitting)
     const streams = yield* Streaming.make(committing)
     const controlling = Controlling.make(committing)
 
@@ -138,7 +139,8 @@ const make = (node: NodeName) =>
         "tidy",
         `with gone as (
            delete from idempotency_keys where (namespace, key) in (
-             select namespace, key from idempotency_keys where created_at < now() - interval '72 hours' order by created_at limit $1::int)
+             select namespace, key from idempotency_keys
+             where created_at < now() - interval '72 hours' and not ${ledger}.key_kept(key, resource_id) order by created_at limit $1::int)
            returning 1
          ) select count(*)::int as count from gone`,
         [limit]
@@ -158,6 +160,7 @@ const make = (node: NodeName) =>
     return Ledger.of({
       ready,
       signals,
+      children: ChildAwaiting.make(committing),
       streams,
       graphs: GraphSteps.make(committing),
       accept,

@@ -10,6 +10,7 @@ import type { AgentId, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { storableJson } from "../../protocol/Storable.ts"
 import type { TaskStatus } from "../../protocol/Task.ts"
+import type { Admitting } from "./Admitting.ts"
 import type { Committing } from "./Committing.ts"
 import { ledger } from "./LedgerFunctions.ts"
 import * as TaskRows from "./TaskRows.ts"
@@ -50,7 +51,7 @@ interface ResumedRow {
   readonly change: TaskRows.ChangeRow | null
 }
 
-export const make = Effect.fnUntraced(function* (committing: Committing) {
+export const make = Effect.fnUntraced(function* (committing: Committing, admitting: Admitting) {
   const { actor, batch, changes, commit, commitUntilKnown, offerReady, publish, refusedIsDefect, rowsOf, sql } =
     committing
 
@@ -173,6 +174,8 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
           })
         )
         yield* offerReady(answers.filter(({ status }) => status === "queued").map(({ id }) => id))
+        // One that waits for its children has let go of its places.
+        for (const { task } of parks) if (task.limited === true) admitting.wake(task.namespace)
         return parks.map(() => true)
       })
   )

@@ -8,6 +8,7 @@ import type { Event } from "../../protocol/Event.ts"
 import type { GraphKey, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import type {
+  AwaitedChildren,
   Dependency,
   Graph,
   Task,
@@ -30,7 +31,7 @@ const summaryColumns = `t.id, t.namespace, t.name, t.type, t.description, t.agen
   ${utc("t.completed_at", "completed_at")}, t.version`
 
 /** A task as a list shows it. */
-export const listColumns = `${summaryColumns}, null as result, false as has_payload, null as payload, null as dependencies, null as waiting_on`
+export const listColumns = `${summaryColumns}, null as result, false as has_payload, null as payload, null as dependencies, null as waiting_on, null as awaited_children`
 
 /** The payload; of a task that gathers payloads, those that have joined so far. */
 const payload = `case when t.coalesce_key is not null and t.payload is null then (
@@ -56,7 +57,14 @@ export const taskColumns = `${summaryColumns}, t.result,
         ) o
       ) q
     where w.task_id = t.id and w.waits
-  ) end as waiting_on`
+  ) end as waiting_on, case when t.waiting_for = 'children' then (
+    select json_build_object('open', count(*) filter (where c.alive), 'total', count(*),
+      'tasks', coalesce((array_agg(a.child_id order by a.place) filter (where c.alive))[1:${Limits.awaitedChildrenShown}], '{}'))
+    from awaited_children a cross join lateral (
+      select coalesce((select x.completed_at is null from tasks x where x.id = a.child_id), false) as alive
+    ) c
+    where a.task_id = t.id and a.position = t.parked_position
+  ) end as awaited_children`
 
 /** A task as it is archived: what its view shows, under the same names. */
 export const archiveColumns = `${summaryColumns}, t.result, t.payload, (
@@ -69,6 +77,7 @@ type Absent =
   | "unique_key"
   | "coalesce_key"
   | "waiting_on"
+  | "awaited_children"
   | "description"
   | "payload"
   | "configuration"
@@ -78,6 +87,7 @@ type Absent =
 
 export interface TaskRow extends Omit<Task, Absent> {
   readonly waiting_on: WaitingOn | null
+  readonly awaited_children: AwaitedChildren | null
   readonly unique_key: string | null
   readonly coalesce_key: string | null
   readonly description: string | null
@@ -92,12 +102,13 @@ export interface TaskRow extends Omit<Task, Absent> {
 export const taskOfRow = (row: TaskRow): Task => {
   const { configuration, dependencies, description, has_payload, labels, metadata, payload, waiting_on, ...others } =
     row
-  const { coalesce_key, unique_key, ...rest } = others
+  const { awaited_children, coalesce_key, unique_key, ...rest } = others
   return {
     ...rest,
     ...(unique_key !== null && { unique_key }),
     ...(coalesce_key !== null && { coalesce_key }),
     ...(waiting_on !== null && { waiting_on }),
+    ...(awaited_children !== null && { awaited_children }),
     ...(description !== null && { description }),
     ...(has_payload && { payload }),
     ...(dependencies !== null && { dependencies }),

@@ -629,6 +629,7 @@ const functions: Readonly<Record<string, Known["run"]>> = {
   agents_with_work: agentsWithWork,
   dependencies_resume: nothing,
   awaits_expire: nothing,
+  children_heal: nothing,
   tasks_start_expire: nothing,
   graphs_due: nothing,
   limits_open: nothing,

@@ -27,6 +27,7 @@ export const attemptOf = (behaviour: Behaviour, payload: Schema.Json, given: Par
   signal: () => Effect.never,
   emit: () => Effect.void,
   submit: () => Effect.die(new Error("this behaviour is not to submit tasks")),
+  awaitChildren: () => Effect.never,
   ...given
 })
 
