@@ -40,7 +40,8 @@ export class Platform extends Context.Service<
               HOME: process.env["HOME"],
               PORT: "0",
               // As docs/agents.md has its reader start it; the others do not care.
-              DATAMCP_BEHAVIOURS: "./behaviours/shout.ts,./examples/behaviours/textStatistics.ts",
+              DATAMCP_BEHAVIOURS:
+                "./behaviours/shout.ts,./examples/behaviours/textStatistics.ts,./examples/behaviours/wordTotal.ts",
               // As examples/README.md has it.
               DATAMCP_WEBHOOKS_ALLOW_PRIVATE: "127.0.0.1"
             }

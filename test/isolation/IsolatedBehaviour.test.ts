@@ -94,6 +94,15 @@ layer(services, { excludeTestServices: true, timeout: 60_000 })("an isolated beh
             Effect.sync(() => {
               expect([step, commands]).toEqual(["one", [{ type: "echo", payload: { n: 1 } }]])
               return [child]
+            }),
+          awaitChildren: (children: ReadonlyArray<TaskId> | undefined, options: unknown) =>
+            Effect.sync(() => {
+              expect([children, options]).toEqual([[child], { hold: 1_000 }])
+              return [
+                { id: child, status: "completed", data: { n: 1 } } as const,
+                { id: child, status: "completed", left_out: true } as const,
+                { id: child, status: "failed", error: { code: "no", message: "no", details: [1] } } as const
+              ]
             })
         }
       )
@@ -109,6 +118,11 @@ layer(services, { excludeTestServices: true, timeout: 60_000 })("an isolated beh
         },
         signal: { number: 1, name: "go", payload: { a: 1 }, actor: "key:x", at: "2026-11-23T10:00:00Z" },
         ids: [child],
+        ends: [
+          { id: child, status: "completed", data: { n: 1 } },
+          { id: child, status: "completed", left_out: true },
+          { id: child, status: "failed", error: { code: "no", message: "no", details: [1] } }
+        ],
         refused: "name_invalid"
       })
       expect(reports).toEqual([{ percentage: 50, current_step: "half" }])

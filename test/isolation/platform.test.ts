@@ -8,7 +8,8 @@ import { askPort } from "../http/support/TestServer.ts"
 import { servePlatform } from "../nats/ServedPlatform.ts"
 
 const environment = {
-  DATAMCP_BEHAVIOURS: "./test/isolation/poison.ts,./examples/behaviours/textStatistics.ts",
+  DATAMCP_BEHAVIOURS:
+    "./test/isolation/poison.ts,./examples/behaviours/textStatistics.ts,./examples/behaviours/wordTotal.ts",
   DATAMCP_BEHAVIOUR_ENV: "ALLOWED",
   ALLOWED: "yes",
   FORBIDDEN: "no",
@@ -123,7 +124,8 @@ const look = async ({ get, post }: Client) => {
     ["http", false],
     ["poison", true],
     ["sql", false],
-    ["text-statistics", true]
+    ["text-statistics", true],
+    ["word-total", true]
   ])
   const small = await post("/agents", { name: "x", type: "poison", configuration: { isolation: { memory_mb: 1 } } })
   expect([small.status, small.json.errors[0].field]).toEqual([422, "configuration.isolation.memory_mb"])
@@ -134,6 +136,21 @@ const look = async ({ get, post }: Client) => {
     422,
     [{ field: "configuration.settings", message: "wrong is wrong" }]
   ])
+}
+
+/** Tasks that submit tasks that submit tasks, all of one agent with one slot and one process. */
+const divide = async ({ get, post }: Client) => {
+  const configuration = { max_concurrent_tasks: 1, isolation: { processes: 1 } }
+  expect((await post("/agents", { name: "totals", type: "word-total", configuration })).status).toBe(201)
+  const texts = ["To be,", "or not", "to be."]
+  const { json } = await post("/tasks", { agent: "totals", payload: { texts } })
+  const task = (await get(`/tasks/${json.id}?wait=20s`)).json
+  expect([task.status, task.attempt, task.result.data]).toEqual(["completed", 1, { words: 6, tasks: 5 }])
+  const events = (await get(`/tasks/${json.id}/events`)).json.data
+  expect(events.find(({ type }: { type: string }) => type === "TaskPaused").data).toMatchObject({
+    waiting_for: "children",
+    open: 2
+  })
 }
 
 /** A task of each kind that does not end by itself, one of which would not even hear of it. */
@@ -161,6 +178,7 @@ describe("isolated behaviours on a node", () => {
           env: { DATAMCP_URL: platform.url, DATAMCP_API_KEY: platform.key }
         })
         expect(cli.stdout).toMatch(/^poison +yes +no +Does what it is told/mu)
+        yield* Effect.promise(() => divide(client))
         yield* Effect.promise(() => takePoison(client))
         yield* Effect.promise(() => leaveRunning(client))
         yield* Effect.promise(() => until(() => poisoned(mark).length >= 2))

@@ -94,6 +94,7 @@ const deeds: Readonly<Record<string, (attempt: Attempt) => Effect.Effect<any, Be
         message: "go?"
       })
       const ids = yield* attempt.submit("one", [{ type: TaskType.make("echo"), payload: { n: 1 } }])
+      const ends = yield* attempt.awaitChildren(ids, { hold: "1 second" })
       const { number, idempotencyKey, namespace, name, type, taskId } = attempt
       const facts = {
         number,
@@ -104,7 +105,7 @@ const deeds: Readonly<Record<string, (attempt: Attempt) => Effect.Effect<any, Be
         taskId,
         timeout: Duration.toMillis(attempt.timeout)
       }
-      return { facts, signal, ids, refused: refused.code }
+      return { facts, signal, ids, ends: ends.map((end) => ({ ...end })), refused: refused.code }
     }),
   many: (attempt) =>
     Effect.forEach(
