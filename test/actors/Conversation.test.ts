@@ -3,6 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Deferred, Duration, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import * as Conversation from "../../actors/Conversation.ts"
+import type { ChildrenAnswer } from "../../actors/ports/ChildLedger.ts"
 import type { Ledger } from "../../actors/ports/Ledger.ts"
 import type { AwaitAnswer, AwaitTerms } from "../../actors/ports/SignalLedger.ts"
 import type { NewChunks } from "../../actors/ports/StreamLedger.ts"
@@ -33,6 +34,8 @@ const begin = Effect.fnUntraced(function* (over: Partial<TaskOrder> = {}) {
   const appends: Array<NewChunks> = []
   const parked: Array<number> = []
   const answers: Array<AwaitAnswer> = []
+  const childLooks: Array<{ readonly position: number; readonly children: ReadonlyArray<TaskId> | undefined }> = []
+  const childAnswers: Array<ChildrenAnswer> = []
   const say = { outcome: "written" as Effect.Success<ReturnType<Ledger["Service"]["streams"]["append"]>> }
   const gate = yield* Deferred.make<void>()
   const ledger = {
@@ -41,6 +44,13 @@ const begin = Effect.fnUntraced(function* (over: Partial<TaskOrder> = {}) {
         Effect.sync(() => {
           looks.push(wanted)
           return answers.shift() ?? waiting
+        })
+    },
+    children: {
+      take: (_: unknown, __: unknown, wanted: (typeof childLooks)[number]) =>
+        Effect.sync(() => {
+          childLooks.push(wanted)
+          return childAnswers.shift() ?? ({ _tag: "Waiting", open: 1 } as const)
         })
     },
     streams: {
@@ -64,7 +74,7 @@ const begin = Effect.fnUntraced(function* (over: Partial<TaskOrder> = {}) {
   })
   conversation.onPark((position) => parked.push(position))
   yield* Deferred.succeed(gate, undefined)
-  return { conversation, looks, appends, parked, answers, say }
+  return { conversation, looks, appends, parked, answers, say, childLooks, childAnswers }
 })
 
 describe("an await", () => {
@@ -131,6 +141,89 @@ describe("an await", () => {
       const terms = { message: "m", shape: { type: "integer" }, from: { roles: ["admin"] } } as const
       yield* conversation.signal("go", { ...terms, timeout: "1 minute" })
       expect(looks).toMatchObject([{ position: 1, terms, timeoutMillis: 60_000 }])
+    })
+  )
+})
+
+describe("an await for children", () => {
+  const child = TaskId.make("01890a5d-ac96-774b-bcce-b302099a8059")
+  const end = { id: child, status: "completed", data: 1 } as const
+
+  it.effect("parks at once when they have not ended, and is numbered with the awaits for signals", () =>
+    Effect.gen(function* () {
+      const { answers, childAnswers, childLooks, conversation, parked } = yield* begin()
+      answers.push(answered(1))
+      childAnswers.push({ _tag: "Ended", children: [end] })
+      yield* conversation.signal("go")
+      expect(yield* conversation.awaitChildren()).toEqual([end])
+      yield* Effect.forkChild(conversation.awaitChildren([child]))
+      yield* TestClock.adjust("1 milli")
+      expect(childLooks).toEqual([
+        { position: 2, children: undefined },
+        { position: 3, children: [child] }
+      ])
+      expect(parked).toEqual([3])
+    })
+  )
+
+  it.effect("that holds its slot looks soon, then ever more seldom, and every 5 s at last", () =>
+    Effect.gen(function* () {
+      const { childLooks, conversation, parked } = yield* begin()
+      yield* Effect.forkChild(conversation.awaitChildren([child], { hold: "1 minute" }))
+      yield* TestClock.adjust("49 millis")
+      expect(childLooks).toHaveLength(1)
+      yield* TestClock.adjust("1 milli")
+      expect(childLooks).toHaveLength(2)
+      yield* TestClock.adjust("58 seconds")
+      expect(childLooks.length).toBeGreaterThan(14)
+      expect(childLooks.length).toBeLessThan(24)
+      expect(parked).toEqual([])
+      yield* TestClock.adjust("2 seconds")
+      expect(parked).toEqual([1])
+    })
+  )
+
+  it.effect("of a task that may run at most once never parks", () =>
+    Effect.gen(function* () {
+      const { childAnswers, conversation, parked } = yield* begin({ at_most_once: true })
+      const awaited = yield* Effect.forkChild(conversation.awaitChildren([child]))
+      yield* TestClock.adjust("10 minutes")
+      childAnswers.push({ _tag: "Ended", children: [end] })
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* Fiber.join(awaited)).toEqual([end])
+      expect(parked).toEqual([])
+    })
+  )
+
+  it.effect("fails with what came of it", () =>
+    Effect.gen(function* () {
+      const { childAnswers, childLooks, conversation } = yield* begin()
+      childAnswers.push(
+        { _tag: "Diverged" },
+        { _tag: "Refused", why: "unknown", child },
+        { _tag: "Refused", why: "gone", child },
+        { _tag: "Refused", why: "circular", child },
+        { _tag: "Refused", why: "too_many" }
+      )
+      const codes: Array<string> = []
+      for (let each = 0; each < 5; each++) {
+        const failure = yield* Effect.flip(conversation.awaitChildren([child]))
+        expect(failure.retryable).toBe(false)
+        codes.push(failure.code)
+      }
+      expect(codes).toEqual([
+        "replay_diverged",
+        "children_unknown",
+        "children_unknown",
+        "children_circular",
+        "children_too_many"
+      ])
+      const many = Array.from({ length: Limits.awaitedChildrenMax + 1 }, () => child)
+      expect(yield* Effect.flip(conversation.awaitChildren(many))).toMatchObject({ code: "children_too_many" })
+      const strays = ["no id"] as unknown as ReadonlyArray<TaskId>
+      expect(yield* Effect.flip(conversation.awaitChildren(strays))).toMatchObject({ code: "children_unknown" })
+      // Neither of them asked the ledger, nor took a number.
+      expect(childLooks).toHaveLength(5)
     })
   )
 })
