@@ -15,6 +15,7 @@ const documents = [
   "docs/signals.md",
   "docs/streams.md",
   "docs/graphs.md",
+  "docs/children.md",
   "docs/agents.md",
   "docs/limits.md",
   "docs/schedules.md",
