@@ -234,7 +234,8 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
         `select k.resource_id as id, k.fingerprint = decode($3::text, 'hex') as same, t.status, t.waiting_for,
            coalesce(t.created_at, k.created_at) as at, t.name, t.type, t.agent_id
          from idempotency_keys k left join tasks t on t.id = k.resource_id
-         where k.namespace = $1::text and k.key = $2::text and (k.created_at >= now() - interval '72 hours' or ${ledger}.key_kept(k.key, k.resource_id))`,
+         where k.namespace = $1::text and k.key = $2::text and (k.created_at >= now() - interval '72 hours'
+           or k.key like 'task:%' and exists (select from tasks p where p.id = t.parent_id and p.completed_at is null))`,
         [namespace, key, fingerprint]
       ),
       ([row]) => (row === undefined ? undefined : existingOf(row))

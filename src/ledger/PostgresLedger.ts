@@ -140,7 +140,9 @@ const make = (node: NodeName) =>
         `with gone as (
            delete from idempotency_keys where (namespace, key) in (
              select namespace, key from idempotency_keys
-             where created_at < now() - interval '72 hours' and not ${ledger}.key_kept(key, resource_id) order by created_at limit $1::int)
+             where created_at < now() - interval '72 hours' and not (key like 'task:%' and exists (
+                 select from tasks c join tasks p on p.id = c.parent_id where c.id = resource_id and p.completed_at is null))
+             order by created_at limit $1::int)
            returning 1
          ) select count(*)::int as count from gone`,
         [limit]

@@ -201,6 +201,9 @@ suite(layer, { excludeTestServices: true, timeout: "60 seconds" })("a parent", (
       yield* ledger.expireResults(100)
       expect(yield* remembered).toEqual([`task:${run.id}/step/0`])
       expect(yield* ledger.earlier(home, { key: `task:${run.id}/step/0`, fingerprint: "01" })).toMatchObject({ id })
+      const again = { key: `task:${run.id}/step/0`, fingerprint: "01" }
+      const outcomes = yield* ledger.accept(yield* tasks(1, () => ({ parentId: run.id, idempotency: again })))
+      expect(outcomes).toMatchObject([{ _tag: "Existing", id }])
       expect(yield* take(slot, run, ids)).toMatchObject({ _tag: "Ended", children: [{ data: { ok: true } }, {}] })
       yield* ledger.settle(slot, run, completed)
       yield* ledger.tidy(1000)

@@ -130,6 +130,18 @@ const plants = Effect.map(
           values (${id}, 1, 'go', 'key:test', 'r', '\\x00', 1)`
         return id
       }),
+      "children-told": Effect.gen(function* () {
+        const ledger = yield* Ledger
+        const { runs, slot } = yield* Harness.running(1)
+        const [parent] = runs
+        if (parent === undefined) return yield* Effect.die("no run")
+        const child = yield* Harness.task({ parentId: parent.id })
+        yield* ledger.accept([child])
+        yield* ledger.children.take(slot, parent, { position: 1, children: [child.id] })
+        yield* ledger.signals.park(slot, parent, 1)
+        yield* sql`delete from tasks where id = ${child.id}`
+        return parent.id
+      }),
       "unique-holders": Effect.tap(live, (id) => sql`update tasks set unique_key = 'lost' where id = ${id}`),
       "unique-keys": Effect.gen(function* () {
         yield* sql`insert into unique_keys (namespace, key, task_id) values ('default', 'kept', ${yield* newId})`
