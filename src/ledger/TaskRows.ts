@@ -68,6 +68,21 @@ const conditionFields = ({ coalesce, queueTimeoutMillis, unique }: Conditions): 
     queue_timeout: queueTimeoutMillis
   }).slice(1, -1)
 
+/** JSON of how many tasks want each key of a limit at once: those with an agent, and without a time before which they do not start. */
+export const wantedRows = (tasks: ReadonlyArray<NewTask>): string => {
+  const wanted = new Map<string, { readonly n: string; readonly l: string; readonly k: string; c: number }>()
+  for (const { agentId, limits, namespace, runAt } of tasks) {
+    if (limits === undefined || agentId === undefined || runAt !== undefined) continue
+    for (const { key, limitId } of limits) {
+      const name = `${limitId} ${key}`
+      const known = wanted.get(name)
+      if (known === undefined) wanted.set(name, { n: namespace, l: limitId, k: key, c: 1 })
+      else known.c++
+    }
+  }
+  return JSON.stringify([...wanted.values()])
+}
+
 /** JSON of the edges of `task_accept`. */
 export const dependencyRows = (tasks: ReadonlyArray<NewTask>): string =>
   JSON.stringify(
