@@ -258,3 +258,15 @@ export const orderOfRow = (row: OrderRow): TaskOrder => ({
   ...(row.trace !== null && { trace: row.trace }),
   ...(row.limited === true && { limited: true })
 })
+
+/** Counts by status of which all are none. */
+export const noTasks: Readonly<Record<TaskStatus, number>> = {
+  pending: 0,
+  queued: 0,
+  running: 0,
+  paused: 0,
+  completed: 0,
+  failed: 0,
+  timeout: 0,
+  cancelled: 0
+}
