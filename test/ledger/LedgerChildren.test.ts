@@ -1,5 +1,4 @@
 /** Parents wait for the ends of their children, whoever ends them and at whatever moment, and are queued once by the last one. */
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import { expect, it, layer as suite } from "@effect/vitest"
 import { Effect, Layer, Random } from "effect"
 import { SqlClient } from "effect/sql"
@@ -7,12 +6,9 @@ import { Ledger, type NewTask, type RunningTask, type Slot } from "../../actors/
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { NodeName, TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import { migrate } from "../../src/ledger/Migrations.ts"
-import * as Postgres from "../../src/ledger/Postgres.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import { TaskReader } from "../../src/ledger/TaskReader.ts"
 import * as MemoryBus from "../support/MemoryBus.ts"
-import { freshDatabase } from "../support/Servers.ts"
 import {
   agent,
   brokenHistories,
@@ -31,6 +27,7 @@ import {
   task,
   tasks
 } from "./LedgerHarness.ts"
+import { oneSession, rowsRead, withoutAutovacuum } from "./PlanHarness.ts"
 
 const by = { actor: "key:test", reason: undefined }
 
@@ -341,31 +338,10 @@ const relations = [
   "dependency_frontier"
 ]
 
-const oneSession = Layer.unwrap(
-  Effect.map(freshDatabase(), (url) =>
-    Layer.mergeAll(PostgresLedger.layer(NodeName.make("n1")), TaskReader.layer).pipe(
-      Layer.provideMerge(MemoryBus.layer),
-      Layer.provideMerge(Layer.effectDiscard(migrate())),
-      Layer.provideMerge(
-        Layer.mergeAll(
-          Postgres.layer({ url, connectionsMax: 1, applicationName: "plans" }),
-          NodeServices.layer,
-          UuidV7.layer
-        )
-      )
-    )
-  )
+const ledgerOfOneSession = Layer.mergeAll(PostgresLedger.layer(NodeName.make("n1")), TaskReader.layer).pipe(
+  Layer.provideMerge(MemoryBus.layer),
+  Layer.provideMerge(oneSession)
 )
-
-const rowsRead = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  yield* sql`select pg_stat_force_next_flush()`
-  const [read] = yield* sql<{ readonly rows: number }>`
-    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows from pg_stat_user_tables
-    where relname in ${sql.in(relations)}
-  `
-  return read?.rows ?? 0
-})
 
 it.live(
   "every step reads a few rows, also by plans that were made on empty tables",
@@ -374,12 +350,12 @@ it.live(
       const ledger = yield* Ledger
       const reader = yield* TaskReader
       const sql = yield* SqlClient.SqlClient
-      for (const table of relations) yield* sql`alter table ${sql(table)} set (autovacuum_enabled = off)`
+      yield* withoutAutovacuum(relations)
       const read = new Map<string, number>()
       const measured = Effect.fnUntraced(function* <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) {
-        const before = yield* rowsRead
+        const before = yield* rowsRead(relations)
         const answer = yield* effect
-        read.set(name, (yield* rowsRead) - before)
+        read.set(name, (yield* rowsRead(relations)) - before)
         return answer
       })
       const everything = Effect.gen(function* () {
@@ -410,6 +386,6 @@ it.live(
         select id, 1, n, gen_random_uuid(), true from tasks, generate_series(1, 3) n where name = 'x'`
       yield* everything
       expect([...read].filter(([, count]) => count > 100)).toEqual([])
-    }).pipe(Effect.scoped, Effect.provide(oneSession)),
+    }).pipe(Effect.scoped, Effect.provide(ledgerOfOneSession)),
   60_000
 )
