@@ -18,7 +18,7 @@ export const planted: ReadonlyArray<{
   { name: "claims ignore epochs", seed: 38, settings: flaw("claims ignore epochs"), breaks: /present epoch/ },
   {
     name: "claims ignore attempts",
-    seed: 299,
+    seed: 297,
     settings: flaw("claims ignore attempts"),
     breaks: /slots|task ends|no slot/
   },
@@ -87,7 +87,7 @@ export const planted: ReadonlyArray<{
   },
   {
     name: "nobody looks for forgotten work",
-    seed: 32,
+    seed: 333,
     // Not the reconciler, and not the hosts and instances that look into the ledger by themselves.
     settings: {
       mutate: {
