@@ -1,5 +1,5 @@
 /** How tasks await the ends of their children: each is one call of a function in `sql/functions/children.sql`. */
-import { Effect, Predicate, type Schema } from "effect"
+import { Effect, type Schema } from "effect"
 import type { ChildEnd, ChildLedger, ChildrenAnswer } from "../../actors/ports/ChildLedger.ts"
 import type { TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
@@ -10,7 +10,8 @@ import type * as TaskRows from "./TaskRows.ts"
 
 interface TakenRow {
   readonly outcome: "ended" | "none" | "waiting" | "fenced" | "diverged" | "too_many" | "unknown" | "circular"
-  readonly id: TaskId | null
+  /** Of those outcomes that are about a child. */
+  readonly id: TaskId
   readonly status: TerminalStatus | null
   readonly result: { readonly data?: Schema.Json; readonly error?: TaskError } | null
   readonly cut: boolean
@@ -68,25 +69,21 @@ const answerOf = (rows: ReadonlyArray<TakenRow>): ChildrenAnswer => {
       return { _tag: "Refused", why: "too_many" }
     case "unknown":
     case "circular":
-      return { _tag: "Refused", why: first.outcome, child: idOf(first) }
+      return { _tag: "Refused", why: first.outcome, child: first.id }
     case "ended": {
       const gone = rows.find(({ status }) => status === null)
       return gone === undefined
         ? { _tag: "Ended", children: rows.map(endOf) }
-        : { _tag: "Refused", why: "gone", child: idOf(gone) }
+        : { _tag: "Refused", why: "gone", child: gone.id }
     }
   }
 }
 
-const idOf = ({ id }: TakenRow): TaskId => id ?? ("" as TaskId)
-
-const endOf = (row: TakenRow): ChildEnd => {
-  const { cut, result, status } = row
-  const id = idOf(row)
+const endOf = ({ cut, id, result, status }: TakenRow): ChildEnd => {
   if (status === "completed") {
     return {
       ...{ id, status },
-      ...(Predicate.hasProperty(result, "data") && { data: result.data as Schema.Json }),
+      ...(result?.data !== undefined && { data: result.data }),
       ...(cut && { left_out: true as const })
     }
   }
