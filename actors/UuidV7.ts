@@ -44,3 +44,6 @@ export class UuidV7 extends Context.Service<UuidV7, { readonly next: () => strin
 }
 
 const hexBytes = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"))
+
+/** When an id of ours was made, in milliseconds since 1970. */
+export const madeAt = (id: string): number => Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)

@@ -55,6 +55,7 @@ import { TaskStreams } from "./app/TaskStreams.ts"
 import { Tasks } from "./app/Tasks.ts"
 import { Webhooks } from "./app/Webhooks.ts"
 import * as UserBehaviours from "./behaviours.ts"
+import * as ArtifactBucket from "./bus/ArtifactBucket.ts"
 import { Nats } from "./bus/Nats.ts"
 import * as NatsBus from "./bus/NatsBus.ts"
 import { StreamReplicas } from "./bus/Streams.ts"
@@ -67,6 +68,8 @@ import * as HttpServer from "./http/HttpServer.ts"
 import { AgentRegistry } from "./ledger/AgentRegistry.ts"
 import * as AgentStorePostgres from "./ledger/AgentStorePostgres.ts"
 import { ApiKeyStore } from "./ledger/ApiKeyStore.ts"
+import * as ArtifactFolder from "./ledger/ArtifactFolder.ts"
+import { ArtifactPlaces } from "./ledger/ArtifactPlaces.ts"
 import * as ArtifactStorePostgres from "./ledger/ArtifactStorePostgres.ts"
 import { AttemptReader } from "./ledger/AttemptReader.ts"
 import { GraphReader } from "./ledger/GraphReader.ts"
@@ -237,11 +240,19 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
 
   const database = Layer.effectDiscard(Migrations.migrate()).pipe(Layer.provideMerge(postgres(config, databaseUrl)))
   const transport = NatsBus.layer.pipe(Layer.provideMerge(Nats.layer({ ...nats, name: `datamcp ${config.nodeName}` })))
+  const { artifactsBucket: bucket, artifactsFolder: folder, natsReplicas: replicas } = config
+  const places = Layer.effect(
+    ArtifactPlaces,
+    Effect.map(Nats, (connected) => [
+      ...(bucket === undefined ? [] : [ArtifactBucket.use(connected, { bucket, replicas })]),
+      ...(folder === undefined ? [] : [ArtifactFolder.use(folder)])
+    ])
+  )
   const stores = Layer.mergeAll(
     AgentStorePostgres.layer,
     AgentRegistry.layer,
     ApiKeyStore.layer,
-    ArtifactStorePostgres.layer,
+    ArtifactStorePostgres.layer.pipe(Layer.provide(places)),
     ScheduleRegistry.layer,
     ScheduleStorePostgres.layer(config.nodeName),
     Owners.layer.pipe(Layer.provide(ApiKeyStore.layer)),
@@ -331,8 +342,7 @@ const node = (config: Config, { databaseUrl, nats }: Servers) => {
         Layer.succeed(HttpLimits, { ...HttpLimits.defaultValue(), drainTime: config.drain }),
         Layer.succeed(WebhookNetwork, networkPolicy({ allow_private: config.webhooksAllowPrivate })),
         Layer.succeed(StreamReplicas, config.natsReplicas),
-        Layer.succeed(LargeDataLimits, { bytesMax: config.largeDataBytes }),
-        Layer.succeed(ArtifactStorePostgres.ArtifactsFolder, config.artifactsFolder)
+        Layer.succeed(LargeDataLimits, { bytesMax: config.largeDataBytes })
       )
     )
   )

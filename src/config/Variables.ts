@@ -2,8 +2,8 @@
  * The table of every environment variable: name, grammar, default, example and meaning. `docs/configuration.md` is made
  * from it and a test compares the two.
  */
-import { Duration } from "effect"
-import { NodeName } from "../../protocol/Ids.ts"
+import { Duration, Schema } from "effect"
+import { NodeName, tokenPattern } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { nodeRoles } from "../../protocol/Node.ts"
 import * as Grammar from "./Grammar.ts"
@@ -124,7 +124,15 @@ export const serverVariables = {
     shown: "in Postgres",
     example: "/var/lib/datamcp/artifacts",
     meaning:
-      "Folder for the bytes of new artifacts, made if missing; all nodes need the same one. Without it they are in Postgres. Those that are there stay where they are."
+      "Folder for the bytes of new artifacts, made if missing; all nodes need the same one. Without it, and without `ARTIFACTS_BUCKET`, they are in Postgres. Those that are there stay where they are."
+  }),
+  artifactsBucket: variable("ARTIFACTS_BUCKET", {
+    grammar: Grammar.schema(Schema.String.check(Schema.isPattern(tokenPattern)), "1 to 64 letters, digits, `_` or `-`"),
+    default: undefined,
+    shown: "in Postgres",
+    example: "datamcp-artifacts",
+    meaning:
+      "Bucket of a NATS object store for the bytes of new artifacts, made if missing, on `DATAMCP_NATS_REPLICAS` servers; all nodes need the same one. With `ARTIFACTS_DIR` too, what is in that folder is still read."
   }),
   largeDataBytes: variable("DATAMCP_LARGE_DATA_BYTES", {
     grammar: Grammar.integer(262_144, Limits.largeDataBytesMax),

@@ -8,24 +8,18 @@
 import { constants } from "node:fs"
 import { type FileHandle, lstat, mkdir, open, opendir, readFile, realpath, rename, rm, unlink } from "node:fs/promises"
 import { join } from "node:path"
-import { Effect, Option, Schema, Stream } from "effect"
+import { Effect, Option, Stream } from "effect"
 import { ArtifactError } from "../../actors/ports/ArtifactStore.ts"
 import type { ArtifactId } from "../../protocol/Ids.ts"
-
-/** The folder cannot be used. `message` is written for the person who starts the program. */
-export class ArtifactFolderProblem extends Schema.TaggedError<ArtifactFolderProblem>()("ArtifactFolderProblem", {
-  message: Schema.String
-}) {}
+import { type ArtifactPlace, ArtifactPlaceProblem } from "./ArtifactPlaces.ts"
 
 /** Size of the pieces in which files are read, in bytes. */
 const pieceBytes = 1024 * 1024
 /** Most files of one look for those that nobody knows. */
 const filesMax = 10_000
 
-export type ArtifactFolder = Effect.Success<ReturnType<typeof use>>
-
 /** Makes the folder when it is missing, and claims it for `platform`; refused when it is another one's or lies behind a link. */
-export const use = (folder: string, platform: string) =>
+export const use = (folder: string) => (platform: string) =>
   Effect.tryPromise({
     try: async () => {
       await mkdir(folder, { recursive: true, mode: 0o700 })
@@ -37,7 +31,7 @@ export const use = (folder: string, platform: string) =>
       return folderAt(root)
     },
     catch: (cause) =>
-      new ArtifactFolderProblem({ message: `ARTIFACTS_DIR: ${folder} cannot be used: ${reasonOf(cause)}.` })
+      new ArtifactPlaceProblem({ message: `ARTIFACTS_DIR: ${folder} cannot be used: ${reasonOf(cause)}.` })
   })
 
 /** Says whose the folder is, once. */
@@ -55,7 +49,7 @@ const claim = async (file: string, platform: string) => {
   }
 }
 
-const folderAt = (root: string) => {
+const folderAt = (root: string): ArtifactPlace => {
   const incoming = (id: ArtifactId) => join(root, "incoming", checked(id))
   const shardOf = (id: ArtifactId) => join(root, checked(id).slice(-2))
   const placeOf = (id: ArtifactId) => join(shardOf(id), id)
@@ -75,15 +69,16 @@ const folderAt = (root: string) => {
       (handle) => ({
         write: (bytes: Uint8Array) => attempt(() => handle.writeFile(bytes)),
         /** Puts the file into its place, whole and on the disk. */
-        place: attempt(async () => {
-          await handle.sync()
-          await mkdir(shardOf(id), { mode: 0o700 }).catch((cause) => {
-            if (codeOf(cause) !== "EEXIST") throw cause
+        place: () =>
+          attempt(async () => {
+            await handle.sync()
+            await mkdir(shardOf(id), { mode: 0o700 }).catch((cause) => {
+              if (codeOf(cause) !== "EEXIST") throw cause
+            })
+            await realFolder(shardOf(id))
+            await rename(incoming(id), placeOf(id))
+            await syncFolder(shardOf(id))
           })
-          await realFolder(shardOf(id))
-          await rename(incoming(id), placeOf(id))
-          await syncFolder(shardOf(id))
-        })
       })
     )
 
@@ -112,11 +107,7 @@ const folderAt = (root: string) => {
    * Removes what nobody knows: files of the next of the 256 shards, and of `incoming`, that are older than `ageMillis` and
    * that `known` does not name. Returns how many went.
    */
-  const sweep = <E>(
-    ageMillis: number,
-    nowMillis: number,
-    known: (ids: ReadonlyArray<string>) => Effect.Effect<ReadonlySet<string>, E>
-  ) =>
+  const sweep: ArtifactPlace["sweep"] = (ageMillis, nowMillis, known) =>
     Effect.gen(function* () {
       const name = (shard++ & 0xff).toString(16).padStart(2, "0")
       const old = yield* attempt(() => filesOlderThan(join(root, name), nowMillis - ageMillis))
@@ -128,7 +119,7 @@ const folderAt = (root: string) => {
       return files.length
     })
 
-  return { receive, read, remove, sweep }
+  return { name: "folder", setting: "ARTIFACTS_DIR", receive, read, remove, sweep }
 }
 
 const noLinks = constants.O_NOFOLLOW

@@ -1,13 +1,14 @@
 /**
- * Artifacts: a row of facts in Postgres, and the content in pieces there, written in one transaction, or as a file in a
- * folder (`ArtifactFolder`), placed before its row is written. Content is read from where its row says that it is.
+ * Artifacts: a row of facts in Postgres, and the content in pieces there, written in one transaction, or outside
+ * (`ArtifactPlaces`), placed before its row is written. Content is read from where its row says that it is; what comes from outside
+ * is held against the row's SHA-256.
  *
  * Content of any speed is gathered in a temporary file first, counted and hashed as it comes, so that a slow sender
  * holds a file and never a transaction. Memory holds a piece at a time, of either direction. A reader of any speed
  * asks for piece after piece; artifacts never change, so what it gets is one content.
  */
 import { createHash } from "node:crypto"
-import { Clock, Context, Effect, FileSystem, Layer, Option, Semaphore, Stream } from "effect"
+import { Clock, Effect, FileSystem, Layer, Option, Semaphore, Stream } from "effect"
 import type { PlatformError } from "effect/PlatformError"
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
@@ -15,8 +16,7 @@ import { ArtifactError, type ArtifactInfo, ArtifactStore } from "../../actors/po
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { ArtifactId, type Namespace, type TaskId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
-import * as ArtifactFolder from "./ArtifactFolder.ts"
-import { ArtifactFolderProblem } from "./ArtifactFolder.ts"
+import { type ArtifactPlace, ArtifactPlaceProblem, ArtifactPlaces, type Gathered } from "./ArtifactPlaces.ts"
 import { messageOf } from "./Postgres.ts"
 import { orUnavailable } from "./StoreUnavailable.ts"
 
@@ -29,15 +29,10 @@ const writersMax = 4
 /** How long an artifact may be without its task: accepting one follows the storing of its payload. In seconds. */
 const ownerlessSeconds = 3_600
 
-/** The folder where new artifacts go; into Postgres when there is none. */
-export const ArtifactsFolder = Context.Reference<string | undefined>("datamcp/ledger/ArtifactsFolder", {
-  defaultValue: () => undefined
-})
-
 /** What this database calls itself. */
 const platformId = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   Effect.map(sql<{ readonly id: string }>`select id from platform`, ([row]) => row?.id ?? "")
-).pipe(Effect.mapError((error) => new ArtifactFolderProblem({ message: messageOf(error) })))
+).pipe(Effect.mapError((error) => new ArtifactPlaceProblem({ message: messageOf(error) })))
 
 export const layer = Layer.effect(
   ArtifactStore,
@@ -47,8 +42,11 @@ export const layer = Layer.effect(
     const ids = yield* UuidV7
     const writers = yield* Semaphore.make(writersMax)
     const columns = sql.literal(artifactColumns)
-    const named = yield* ArtifactsFolder
-    const folder = named === undefined ? undefined : yield* ArtifactFolder.use(named, yield* platformId)
+    const openers = yield* ArtifactPlaces
+    const platform = openers.length === 0 ? "" : yield* platformId
+    const places = yield* Effect.forEach(openers, (open) => open(platform))
+    const [outside] = places
+    const placeNamed = (name: Place) => places.find((place) => place.name === name)
 
     const put = Effect.fn("ArtifactStore.put")(function* (input: {
       readonly namespace: Namespace
@@ -64,12 +62,12 @@ export const layer = Layer.effect(
           ${input.owner ?? null}::uuid, ${place})
         returning ${columns}
       `
-      if (folder !== undefined) {
-        const received = yield* folder.receive(id)
+      if (outside !== undefined) {
+        const received = yield* outside.receive(id)
         const gathered = yield* counted(input.content, (content) => Stream.runForEach(content, received.write))
-        yield* received.place
-        // A file whose row is not written, or not known to be, is left to the sweep.
-        const [row] = yield* Effect.mapError(insert("folder", gathered), writeFailed)
+        yield* received.place(gathered)
+        // What has no row, or none that is known of, is left to the sweep.
+        const [row] = yield* Effect.mapError(insert(outside.name, gathered), writeFailed)
         return yield* stored(row)
       }
       const file = yield* files.makeTempFileScoped({ prefix: "datamcp-artifact-" }).pipe(Effect.mapError(fileFailed))
@@ -129,13 +127,15 @@ export const layer = Layer.effect(
 
     const read = (namespace: Namespace, id: ArtifactId): Stream.Stream<Uint8Array, ArtifactError> =>
       Stream.unwrap(
-        Effect.map(find(namespace, id), ({ place, size_bytes: sizeBytes }) =>
-          place === "folder" ? readFile(id, sizeBytes) : readPieces(id, sizeBytes)
+        Effect.map(find(namespace, id), (row) =>
+          row.place === "postgres" ? readPieces(id, row.size_bytes) : readOutside(row)
         )
       )
 
-    const readFile = (id: ArtifactId, sizeBytes: number) =>
-      folder === undefined ? Stream.fail(noFolder(id)) : folder.read(id, sizeBytes)
+    const readOutside = ({ id, place, sha256, size_bytes: sizeBytes }: ArtifactRow) => {
+      const from = placeNamed(place)
+      return from === undefined ? Stream.fail(notReached(id, place)) : unchanged(from.read(id, sizeBytes), id, sha256)
+    }
 
     const readPieces = (id: ArtifactId, sizeBytes: number): Stream.Stream<Uint8Array, ArtifactError> =>
       Stream.paginate({ number: 0, left: sizeBytes }, ({ left, number }) =>
@@ -177,10 +177,11 @@ export const layer = Layer.effect(
       seen = found.length < limit ? undefined : found.at(-1)?.id
       const orphans = found.filter(({ orphaned }) => orphaned).map(({ id }) => id)
       const gone = orphans.length === 0 ? [] : yield* removeRows(orphans)
-      if (folder === undefined) return gone.length
-      // The row went first: a file that stays behind is nobody's, and the sweep finds it.
-      for (const { id, place } of gone) if (place === "folder") yield* folder.remove(id)
-      return gone.length + (yield* folder.sweep(ownerlessSeconds * 1_000, yield* Clock.currentTimeMillis, knownAmong))
+      // The rows went first: bytes that stay behind are nobody's, and the sweep finds them.
+      for (const { id, place } of gone) yield* placeNamed(place)?.remove(id) ?? Effect.void
+      const now = yield* Clock.currentTimeMillis
+      const strays = yield* Effect.forEach(places, (place) => place.sweep(ownerlessSeconds * 1_000, now, knownAmong))
+      return strays.reduce((sum, count) => sum + count, gone.length)
     })
 
     const removeRows = (orphans: ReadonlyArray<ArtifactId>) =>
@@ -202,12 +203,7 @@ const artifactColumns = `a.id, a.namespace, a.name, a.content_type, a.size_bytes
   encode(a.sha256, 'hex') as sha256,
   to_char(a.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at`
 
-type Place = "postgres" | "folder"
-
-interface Gathered {
-  readonly sha256: Uint8Array
-  readonly sizeBytes: number
-}
+type Place = "postgres" | ArtifactPlace["name"]
 
 interface ArtifactRow {
   readonly place: Place
@@ -233,10 +229,27 @@ const infoOf = (row: ArtifactRow): ArtifactInfo => ({
 const notFound = (id: ArtifactId) =>
   Effect.fail(new ArtifactError({ reason: "not-found", message: `no artifact ${id}` }))
 
-const noFolder = (id: ArtifactId) =>
-  new ArtifactError({
+const notReached = (id: ArtifactId, place: Place) => {
+  const [where, setting] = place === "nats" ? ["NATS", "ARTIFACTS_BUCKET"] : ["a folder", "ARTIFACTS_DIR"]
+  return new ArtifactError({
     reason: "unavailable",
-    message: `artifact ${id} is in a folder, and this node was started without ARTIFACTS_DIR`
+    message: `artifact ${id} is in ${where}, and this node was started without ${setting}`
+  })
+}
+
+/** Fails at the end of content that is not what was stored. */
+const unchanged = (content: Stream.Stream<Uint8Array, ArtifactError>, id: ArtifactId, sha256: string) =>
+  Stream.suspend(() => {
+    const digest = createHash("sha256")
+    const check = Effect.suspend(() =>
+      digest.digest("hex") === sha256
+        ? Effect.succeed([])
+        : Effect.fail(new ArtifactError({ reason: "unavailable", message: `artifact ${id} is not what was stored` }))
+    )
+    return Stream.concat(
+      Stream.tap(content, (bytes) => Effect.sync(() => digest.update(bytes))),
+      Stream.flatMap(Stream.fromEffect(check), Stream.fromIterable)
+    )
   })
 
 const tooLarge = new ArtifactError({

@@ -11,8 +11,12 @@ import { ArtifactId } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { Unavailable } from "../../protocol/Problem.ts"
 import { Artifacts } from "../../src/app/Artifacts.ts"
-import { ArtifactsFolder } from "../../src/ledger/ArtifactStorePostgres.ts"
-import { ownFolder } from "../support/Servers.ts"
+import * as ArtifactBucket from "../../src/bus/ArtifactBucket.ts"
+import { Nats } from "../../src/bus/Nats.ts"
+import * as ArtifactFolder from "../../src/ledger/ArtifactFolder.ts"
+import { ArtifactPlaces } from "../../src/ledger/ArtifactPlaces.ts"
+import { accessTo } from "../bus/BusFixture.ts"
+import { ownFolder, TestServers } from "../support/Servers.ts"
 import { admin, as } from "./as.ts"
 import { layer as cases } from "./Cases.ts"
 
@@ -50,14 +54,38 @@ afterAll(() => {
 })
 
 const folder = join(ownFolder("artifacts-folder-"), "made")
-const inFolder = cases.pipe(Layer.provide(Layer.succeed(ArtifactsFolder, folder)))
+const inFolder = cases.pipe(Layer.provide(Layer.succeed(ArtifactPlaces, [ArtifactFolder.use(folder)])))
 
+const nats = Layer.unwrap(Effect.map(TestServers, ({ natsUrl }) => Nats.layer(accessTo(natsUrl)))).pipe(
+  Layer.provide(TestServers.layer)
+)
+const inBucket = cases.pipe(
+  Layer.provide(
+    Layer.effect(
+      ArtifactPlaces,
+      Effect.map(Nats, (connected) => [
+        ArtifactBucket.use(connected, { bucket: "artifacts-test", replicas: undefined })
+      ])
+    )
+  ),
+  Layer.provide(nats)
+)
+
+const mebibyte = 1024 * 1024
 const places = [
-  ["in Postgres", cases, () => readdirSync(temporary)],
-  ["in a folder", inFolder, () => readdirSync(join(folder, "incoming"))]
+  { name: "in Postgres", place: cases, stored: "postgres", unfinished: () => readdirSync(temporary), piece: mebibyte },
+  {
+    name: "in a folder",
+    place: inFolder,
+    stored: "folder",
+    unfinished: () => readdirSync(join(folder, "incoming")),
+    piece: mebibyte
+  },
+  // What is begun there is looked at in its own test.
+  { name: "in a bucket", place: inBucket, stored: "nats", unfinished: undefined, piece: ArtifactBucket.chunkBytesMax }
 ] as const
 
-for (const [name, place, unfinished] of places)
+for (const { name, piece, place, stored: storedIn, unfinished } of places)
   layer(place, { excludeTestServices: true, timeout: "60 seconds" })(`an artifact ${name}`, (it) => {
     it.effect.each([0, 1, 1024 * 1024 - 1, 1024 * 1024, 1024 * 1024 + 1, 3 * 1024 * 1024 + 5])(
       "of %d bytes comes back as it went in",
@@ -77,16 +105,14 @@ for (const [name, place, unfinished] of places)
           const read = yield* artifacts.download(stored.id)
           const pieces = yield* Stream.runCollect(read.content)
           expect(Buffer.concat(pieces).equals(content)).toBe(true)
-          expect(pieces.every((piece) => piece.length <= 1024 * 1024)).toBe(true)
-          expect(pieces).toHaveLength(Math.ceil(size / (1024 * 1024)))
+          expect(pieces.every(({ length }) => length <= piece)).toBe(true)
+          expect(pieces).toHaveLength(Math.ceil(size / piece))
           const sql = yield* SqlClient.SqlClient
           const [row] = yield* sql`
           select place, (select count(*)::int from artifact_pieces where artifact_id = a.id) as pieces
           from artifacts a where id = ${stored.id}
         `
-          expect(row).toEqual(
-            place === cases ? { place: "postgres", pieces: pieces.length } : { place: "folder", pieces: 0 }
-          )
+          expect(row).toEqual({ place: storedIn, pieces: storedIn === "postgres" ? pieces.length : 0 })
         }).pipe(as(admin))
     )
 
@@ -101,7 +127,7 @@ for (const [name, place, unfinished] of places)
         expect(refused).toMatchObject({ _tag: "TooLarge", limit: Limits.artifactBytesMax, unit: "bytes" })
         expect(sent).toBeLessThan(70)
         expect(yield* rows).toEqual(before)
-        expect(unfinished()).toEqual([])
+        if (unfinished !== undefined) expect(unfinished()).toEqual([])
       }).pipe(as(admin))
     )
 
@@ -117,10 +143,10 @@ for (const [name, place, unfinished] of places)
         )
         const sending = yield* Effect.forkChild(upload(slow))
         yield* Deferred.await(started)
-        expect(unfinished()).toHaveLength(1)
+        if (unfinished !== undefined) expect(unfinished()).toHaveLength(1)
         yield* Fiber.interrupt(sending)
         expect(yield* rows).toEqual(before)
-        expect(unfinished()).toEqual([])
+        if (unfinished !== undefined) expect(unfinished()).toEqual([])
       }).pipe(as(admin))
     )
 

@@ -1,4 +1,5 @@
 /** Artifacts in a folder: whole or not at all, no link followed, nothing of another platform touched, strays removed. */
+import { createHash } from "node:crypto"
 import {
   mkdirSync,
   readdirSync,
@@ -16,22 +17,24 @@ import { Effect, Stream } from "effect"
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { ArtifactId } from "../../protocol/Ids.ts"
 import * as ArtifactFolder from "../../src/ledger/ArtifactFolder.ts"
+import type { ArtifactPlace } from "../../src/ledger/ArtifactPlaces.ts"
 import { ownFolder } from "../support/Servers.ts"
 
 const hour = 3_600_000
 const bytes = Buffer.from("what was stored")
+const gathered = { sha256: createHash("sha256").update(bytes).digest(), sizeBytes: bytes.length }
 
 const newId = Effect.map(UuidV7, (ids) => ArtifactId.make(ids.next())).pipe(Effect.provide(UuidV7.layer))
 
-const stored = Effect.fnUntraced(function* (folder: ArtifactFolder.ArtifactFolder) {
+const stored = Effect.fnUntraced(function* (folder: ArtifactPlace) {
   const id = yield* newId
   const file = yield* folder.receive(id)
   yield* file.write(bytes)
-  yield* file.place
+  yield* file.place(gathered)
   return id
 }, Effect.scoped)
 
-const contentOf = (folder: ArtifactFolder.ArtifactFolder, id: ArtifactId, size = bytes.length) =>
+const contentOf = (folder: ArtifactPlace, id: ArtifactId, size = bytes.length) =>
   Effect.map(Stream.runCollect(folder.read(id, size)), (pieces) => Buffer.concat(pieces).toString())
 
 const placeIn = (root: string, id: ArtifactId) => join(root, id.slice(-2), id)
@@ -41,7 +44,7 @@ describe("a folder of artifacts", () => {
   it.effect("gives back what it took, and lets nobody else read it", () =>
     Effect.gen(function* () {
       const root = join(ownFolder("folder-"), "a", "b")
-      const folder = yield* ArtifactFolder.use(root, "one")
+      const folder = yield* ArtifactFolder.use(root)("one")
       const id = yield* stored(folder)
       expect(yield* contentOf(folder, id)).toBe(bytes.toString())
       expect(statSync(placeIn(root, id)).mode & 0o077).toBe(0)
@@ -50,15 +53,15 @@ describe("a folder of artifacts", () => {
       yield* folder.remove(id)
       expect(yield* Effect.flip(contentOf(folder, id))).toMatchObject({ reason: "unavailable" })
       // Used again by the same platform, as after a restart.
-      yield* ArtifactFolder.use(root, "one")
+      yield* ArtifactFolder.use(root)("one")
     })
   )
 
   it.effect("of another platform is refused, and left as it is", () =>
     Effect.gen(function* () {
       const root = ownFolder("folder-")
-      yield* ArtifactFolder.use(root, "one")
-      const refused = yield* Effect.flip(ArtifactFolder.use(root, "two"))
+      yield* ArtifactFolder.use(root)("one")
+      const refused = yield* Effect.flip(ArtifactFolder.use(root)("two"))
       expect(refused.message).toMatch(/^ARTIFACTS_DIR: .* another platform/u)
       expect(readFileSync(join(root, "platform"), "utf8")).toBe("one")
     })
@@ -71,7 +74,7 @@ describe("a folder of artifacts", () => {
       symlinkSync(outside, join(beside, "link"))
       writeFileSync(join(beside, "file"), "")
       for (const name of ["link", "file", "file/below"]) {
-        const refused = yield* Effect.flip(ArtifactFolder.use(join(beside, name), "one"))
+        const refused = yield* Effect.flip(ArtifactFolder.use(join(beside, name))("one"))
         expect(refused.message).toMatch(/^ARTIFACTS_DIR: /u)
       }
       expect(readdirSync(outside)).toEqual([])
@@ -83,7 +86,7 @@ describe("a folder of artifacts", () => {
       const outside = ownFolder("folder-")
       const root = ownFolder("folder-")
       writeFileSync(join(outside, "secret"), "a secret")
-      const folder = yield* ArtifactFolder.use(root, "one")
+      const folder = yield* ArtifactFolder.use(root)("one")
       const id = yield* stored(folder)
       rmSync(placeIn(root, id))
       symlinkSync(join(outside, "secret"), placeIn(root, id))
@@ -95,7 +98,7 @@ describe("a folder of artifacts", () => {
       const third = yield* newId
       mkdirSync(join(outside, "target"))
       if (third.slice(-2) !== other.slice(-2)) symlinkSync(join(outside, "target"), join(root, third.slice(-2)))
-      const write = Effect.scoped(Effect.flatMap(folder.receive(third), ({ place }) => place))
+      const write = Effect.scoped(Effect.flatMap(folder.receive(third), ({ place }) => place(gathered)))
       expect(yield* Effect.flip(write)).toMatchObject({ reason: "unavailable" })
       expect(readdirSync(join(outside, "target"))).toEqual([])
     })
@@ -104,7 +107,7 @@ describe("a folder of artifacts", () => {
   it.effect("takes no name but an id, and no file twice", () =>
     Effect.gen(function* () {
       const root = ownFolder("folder-")
-      const folder = yield* ArtifactFolder.use(root, "one")
+      const folder = yield* ArtifactFolder.use(root)("one")
       for (const name of ["../escape", "platform", "", "a/b"]) {
         expect(yield* Effect.exit(Effect.scoped(folder.receive(name as ArtifactId)))).toMatchObject({ _tag: "Failure" })
       }
@@ -118,7 +121,7 @@ describe("a folder of artifacts", () => {
   it.effect("tells a file that was cut from a whole one", () =>
     Effect.gen(function* () {
       const root = ownFolder("folder-")
-      const folder = yield* ArtifactFolder.use(root, "one")
+      const folder = yield* ArtifactFolder.use(root)("one")
       const id = yield* stored(folder)
       writeFileSync(placeIn(root, id), "what")
       expect((yield* Effect.flip(contentOf(folder, id))).message).toContain("shorter")
@@ -128,7 +131,7 @@ describe("a folder of artifacts", () => {
   it.effect("loses what nobody knows once it is old, and nothing else", () =>
     Effect.gen(function* () {
       const root = ownFolder("folder-")
-      const folder = yield* ArtifactFolder.use(root, "one")
+      const folder = yield* ArtifactFolder.use(root)("one")
       const [stray, known, young] = [yield* stored(folder), yield* stored(folder), yield* stored(folder)]
       const cut = join(root, "incoming", yield* newId)
       writeFileSync(cut, "half")
