@@ -484,6 +484,7 @@ export const run = Effect.fnUntraced(function* (input: {
 
   const attempt = (order: TaskOrder, claimed: Claimed, entry: Running) => {
     const { generation } = entry
+    const agent = generations.agent()
     const task = taskOf(order, claimed)
     const conversation = Conversation.make({
       ...{ ledger, slot, order, clock, limits: conversationLimits },
@@ -499,6 +500,7 @@ export const run = Effect.fnUntraced(function* (input: {
             order,
             number: claimed.attempt,
             payload: claimed.payload,
+            violationsOf: (payload) => PayloadFit.violationsOf(agent, order.type, payload),
             behaviour: generation.run,
             progress: (progress) => Effect.sync(() => reports.report(task, progress)),
             conversation,
