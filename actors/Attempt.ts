@@ -32,7 +32,11 @@ export const run = (input: {
   readonly number: number
   readonly payload: Schema.Json | undefined
   /** What a payload breaks of what the agent takes; asked once everything of it is known. */
-  readonly violationsOf: (payload: Schema.Json) => ReadonlyArray<Violation>
+  readonly violationsOf: (input: {
+    readonly payload: Schema.Json
+    /** As it stood in the task, before references were replaced. */
+    readonly stored: Schema.Json
+  }) => ReadonlyArray<Violation>
   readonly behaviour: RunAttempt
   readonly progress: (progress: TaskProgress) => Effect.Effect<void>
   readonly conversation: Conversation
@@ -64,9 +68,10 @@ export const run = (input: {
         submit: Children.submitter(scheduler, order)
       })
     )
+  const stored = input.payload ?? order.payload ?? null
   const work = Scheduler.use((scheduler) =>
-    resolved(order, input.payload ?? order.payload ?? null).pipe(
-      Effect.flatMap((payload) => fitting(payload, input.violationsOf(payload))),
+    resolved(order, stored).pipe(
+      Effect.flatMap((payload) => fitting(payload, input.violationsOf({ payload, stored }))),
       Effect.flatMap(runOn(scheduler))
     )
   ).pipe(Effect.flatMap((data) => returned(order, data)))

@@ -38,6 +38,23 @@ export const violationsAtAccept = (
 ): ReadonlyArray<PayloadSchema.Violation> =>
   hasSchemas(agent) && isKnown(payload ?? null) ? violationsOf(agent, type, payload ?? null) : []
 
+/**
+ * The same of a payload as its attempt begins. `stored` is what stood in its task: a list in which submissions were gathered
+ * (`coalesce` with `keep: "all"`) is checked as each of them was. Gathered ones refer to no results.
+ */
+export const violationsAtStart = (
+  agent: AgentRecord,
+  type: string,
+  { payload, stored }: { readonly payload: Schema.Json; readonly stored: Schema.Json | undefined }
+): ReadonlyArray<PayloadSchema.Violation> => {
+  const whole = violationsOf(agent, type, payload)
+  if (whole.length === 0 || !isList(payload) || !isList(stored) || payload.length === 0) return whole
+  if (Routing.references(stored).size > 0) return whole
+  return payload.every((item) => violationsOf(agent, type, item).length === 0) ? [] : whole
+}
+
+const isList = (value: Schema.Json | undefined): value is ReadonlyArray<Schema.Json> => Array.isArray(value)
+
 /** A reference to an artifact or to results is replaced when the task starts. */
 const isKnown = (payload: Schema.Json) => LargeData.referenceOf(payload) === undefined && !Routing.hasMeaning(payload)
 

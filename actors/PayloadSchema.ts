@@ -51,9 +51,10 @@ const forms: Readonly<Record<string, readonly [holds: (value: Json) => boolean, 
   $schema: [(value) => value === draft, `must be "${draft}"`],
   $ref: [(value) => typeof value === "string" && referenceForm.test(value), "must be # or #/$defs/NAME"],
   type: [
-    (value) =>
-      (isList(value) ? value.length > 0 && value : [value]).toString() !== "" &&
-      (isList(value) ? value : [value]).every((each) => typeof each === "string" && types.has(each)),
+    (value) => {
+      const named = isList(value) ? value : [value]
+      return named.length > 0 && named.every((each) => typeof each === "string" && types.has(each))
+    },
     `must be one of ${[...types].join(", ")}, or a list of them`
   ],
   enum: [(value) => isList(value) && value.length > 0, "must be a list that is not empty"],
