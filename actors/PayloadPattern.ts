@@ -10,7 +10,8 @@ import type { Schema } from "effect"
 import * as Limits from "../protocol/Limits.ts"
 
 /** One character of a text, and how often; sticky, so that it goes on where the last one ended. */
-const atom = /(?:\\[dDwWsS]|\\[\\^$.*+?()[\]{}|/-]|\[\^?(?:\\[dDwWsS\\^\]/-]|[^\\\]])+\]|[^\\^$*+?()[\]{}|])(?<times>[*+?]|\{(?<least>\d{1,3})(?<open>,(?<most>\d{0,3}))?\})?/uy
+const atom =
+  /(?:\\[dDwWsS]|\\[\\^$.*+?()[\]{}|/-]|\[\^?(?:\\[dDwWsS\\^\]/-]|[^\\\]])+\]|[^\\^$*+?()[\]{}|])(?<times>[*+?]|\{(?<least>\d{1,3})(?<open>,(?<most>\d{0,3}))?\})?/uy
 
 /** Why a value is no such pattern; undefined when it is one. */
 export const problemOf = (pattern: Schema.Json): string | undefined => {

@@ -120,7 +120,8 @@ export const problemsOf = (schema: Json, field: string): ReadonlyArray<InvalidFi
       } else if (keyword === "pattern") {
         const problem = PayloadPattern.problemOf(value)
         if (problem !== undefined) refuse(problem, here)
-      } else if (form === undefined) refuse(`is no keyword that is checked here; there are: ${keywords.join(", ")}`, here)
+      } else if (form === undefined)
+        refuse(`is no keyword that is checked here; there are: ${keywords.join(", ")}`, here)
       else if (!form[0](value)) refuse(form[1], here)
       else if (keyword === "$ref") {
         const name = definitionName(value)
@@ -133,7 +134,8 @@ export const problemsOf = (schema: Json, field: string): ReadonlyArray<InvalidFi
 }
 
 /** What a payload breaks of a schema that `problemsOf` found nothing wrong with, at most `payloadViolationsMax`. */
-export const violationsOf = (schema: Json, payload: Json): ReadonlyArray<Violation> => checked(schema, payload).violations
+export const violationsOf = (schema: Json, payload: Json): ReadonlyArray<Violation> =>
+  checked(schema, payload).violations
 
 /** The same with the steps that it took. */
 export const checked = (

@@ -72,7 +72,9 @@ export const chooseTaking = (
 ): AgentRecord | undefined => {
   const inTurn = choose(able, turn)
   if (inTurn === undefined || takes(inTurn)) return inTurn
-  const others = able.filter((agent) => agent !== inTurn && takesTasks(agent)).slice(0, Limits.payloadAgentsAskedMax - 1)
+  const others = able
+    .filter((agent) => agent !== inTurn && takesTasks(agent))
+    .slice(0, Limits.payloadAgentsAskedMax - 1)
   return choose(others.filter(takes), turn) ?? inTurn
 }
 

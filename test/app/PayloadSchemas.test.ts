@@ -23,7 +23,6 @@ const own =
       return yield* effect
     }).pipe(as(principal("admin", { namespace })))
 
-
 layer(running, { excludeTestServices: true, timeout: "60 seconds" })("an agent with a payload schema", (it) => {
   it.effect("gets what fits; what does not is refused with its place, and nothing is stored", () =>
     Effect.gen(function* () {
@@ -92,7 +91,9 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("an agent w
       yield* echoAgent("named", withSchema(named))
       const first = { agent: "any", payload: 5 }
       const refused = yield* Effect.flip(
-        tasks.submitGraph(submitGraph({ tasks: { first, next: { agent: "named", payload: {}, dependencies: ["first"] } } }))
+        tasks.submitGraph(
+          submitGraph({ tasks: { first, next: { agent: "named", payload: {}, dependencies: ["first"] } } })
+        )
       )
       expect(refused).toMatchObject({ errors: [{ field: "tasks.next.payload.name" }] })
       const next = { agent: "named", dependencies: ["first"], payload: { name: { $result: "first", path: "/echo" } } }
