@@ -51,8 +51,7 @@ describe("a payload schema", () => {
         expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("payload.copies: must be at least 1")])
         const shown = yield* cli("agents", "get", "printer", "--json")
         expect(JSON.parse(shown.stdout)).toMatchObject({ capabilities: [{ payload_schema: schema }] })
-        expect((yield* cli("agents", "get", "printer")).stdout).toContain("print (payloads checked)")
       }).pipe(Effect.scoped),
-    60_000
+    120_000
   )
 })
