@@ -24,7 +24,9 @@ describe("a payload schema", () => {
             })
           )
         const ask = (endpoint: string, body: unknown) =>
-          Effect.promise(() => nats.request(`datamcp.v1.default.${endpoint}`, body, { Authorization: headers.authorization }))
+          Effect.promise(() =>
+            nats.request(`datamcp.v1.default.${endpoint}`, body, { Authorization: headers.authorization })
+          )
         const folder = ownFolder("schema-")
         const cli = (...args: ReadonlyArray<string>) =>
           runCli(args, { cwd: folder, env: { DATAMCP_URL: platform.url, DATAMCP_API_KEY: platform.key } })
@@ -48,7 +50,10 @@ describe("a payload schema", () => {
         })
 
         const refused = yield* cli("tasks", "submit", "--agent", "printer", "--payload", JSON.stringify(unfit.payload))
-        expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("payload.copies: must be at least 1")])
+        expect([refused.code, refused.stderr]).toEqual([
+          1,
+          expect.stringContaining("payload.copies: must be at least 1")
+        ])
         const shown = yield* cli("agents", "get", "printer", "--json")
         expect(JSON.parse(shown.stdout)).toMatchObject({ capabilities: [{ payload_schema: schema }] })
       }).pipe(Effect.scoped),
