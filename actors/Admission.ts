@@ -21,6 +21,7 @@ import {
 import type { AcceptedTask, SubmitTask } from "../protocol/Task.ts"
 import * as Coalescing from "./Coalescing.ts"
 import type { GraphStep } from "./GraphStep.ts"
+import * as PayloadFit from "./PayloadFit.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
 import type { AcceptOutcome, NewTask } from "./ports/Ledger.ts"
 import type { LimitRecord } from "./ports/LimitStore.ts"
@@ -62,6 +63,8 @@ export const admit = (
 ): Result.Result<Routed, Refusal> => {
   const type = typeOrProblems(command, agent, { id: origin.id, nowMillis })
   if (typeof type !== "string") return Result.fail(invalid(type))
+  const unfit = unfitFields(command, agent, { type, origin })
+  if (unfit.length > 0) return Result.fail(invalid(unfit))
   const payload = command.payload === undefined ? undefined : JSON.stringify(command.payload)
   const payloadBytes = payload === undefined ? 0 : utf8Bytes(payload)
   const unjoinable = Coalescing.tooLargeToJoin(command, payloadBytes)
@@ -81,6 +84,10 @@ export const admit = (
   if (limited.problems.length > 0) return Result.fail(invalid(limited.problems))
   return Result.succeed(routed(command, { ...origin, agent, type, payload, payloadBytes, limits: limited.limits }))
 }
+
+/** Whether an agent takes the payload of a command that names a type only. */
+export const takesPayloadOf = (command: SubmitTask, origin: Origin) => (agent: AgentRecord) =>
+  command.type === undefined || unfitFields(command, agent, { type: command.type, origin }).length === 0
 
 /** Whether a command was refused only because its payload does not fit into its row: it can be kept as an artifact. */
 export const isForArtifact = (refusal: Refusal): boolean =>
@@ -113,6 +120,19 @@ const typeOrProblems = (
   if (typeof type !== "string") problems.push(type)
   return problems.length > 0 || typeof type !== "string" ? problems : type
 }
+
+/** What the payload breaks of the agent's schema. A map is not started: its elements are checked when they are. */
+const unfitFields = (
+  command: SubmitTask,
+  agent: AgentRecord | undefined,
+  { origin, type }: { readonly origin: Origin; readonly type: NewTask["type"] }
+): ReadonlyArray<InvalidField> =>
+  agent === undefined || origin.graph?.step?.map !== undefined
+    ? []
+    : PayloadFit.violationsAtAccept(agent, type, command.payload).map(({ field, message, rule }) => ({
+        field,
+        message: `${message} (${rule} of the payload_schema of agent "${agent.name}")`
+      }))
 
 const routed = (
   command: SubmitTask,

@@ -31,10 +31,14 @@ export class AgentDirectory extends Context.Service<
       namespace: Namespace,
       ref: AgentRef
     ) => Effect.Effect<AgentRecord | undefined, AgentStoreUnavailable>
-    /** An agent for a type, in turn among those that can do it; from memory, then from the store. */
+    /**
+     * An agent for a type, in turn among those that can do it; from memory, then from the store. Where the one in turn does
+     * not take the payload one that does, if there is any among the first few.
+     */
     readonly forType: (
       namespace: Namespace,
-      type: string
+      type: string,
+      takes?: (agent: AgentRecord) => boolean
     ) => Effect.Effect<AgentRecord | undefined, AgentStoreUnavailable>
     /** Calls back after an agent was added or changed, while the scope is open. */
     readonly onChange: (handler: (agent: AgentRecord) => void) => Effect.Effect<void, never, Scope.Scope>
@@ -124,20 +128,24 @@ export class AgentDirectory extends Context.Service<
           )
         })
 
-      const forType = Effect.fnUntraced(function* (namespace: Namespace, type: string) {
+      const forType = Effect.fnUntraced(function* (
+        namespace: Namespace,
+        type: string,
+        takes: (agent: AgentRecord) => boolean = () => true
+      ) {
         const ids = byType.get(`${namespace}/${Routing.typeName(type)}`)
         const able: Array<AgentRecord> = []
         for (const id of ids ?? []) {
           const agent = agents.get(id)
           if (agent !== undefined && Routing.canDo(agent, type)) able.push(agent)
         }
-        const known = Routing.choose(able, turn++)
+        const known = Routing.chooseTaking(able, turn++, takes)
         if (known !== undefined) return known
         const stored = (yield* store.withCapability(namespace, Routing.typeName(type))).filter((agent) =>
           Routing.canDo(agent, type)
         )
         for (const agent of stored) learn(agent)
-        return Routing.choose(stored, turn)
+        return Routing.chooseTaking(stored, turn, takes)
       })
 
       return AgentDirectory.of({

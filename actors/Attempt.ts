@@ -13,6 +13,7 @@ import * as Children from "./Children.ts"
 import type { Conversation } from "./Conversation.ts"
 import { stackOf } from "./CrashStack.ts"
 import * as LargeData from "./LargeData.ts"
+import type { Violation } from "./PayloadSchema.ts"
 import { pointed } from "./Pointer.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import * as Routing from "./Routing.ts"
@@ -30,6 +31,12 @@ export const run = (input: {
   readonly order: TaskOrder
   readonly number: number
   readonly payload: Schema.Json | undefined
+  /** What a payload breaks of what the agent takes; asked once everything of it is known. */
+  readonly violationsOf: (input: {
+    readonly payload: Schema.Json
+    /** As it stood in the task, before references were replaced. */
+    readonly stored: Schema.Json
+  }) => ReadonlyArray<Violation>
   readonly behaviour: RunAttempt
   readonly progress: (progress: TaskProgress) => Effect.Effect<void>
   readonly conversation: Conversation
@@ -62,8 +69,12 @@ export const run = (input: {
         awaitChildren: input.conversation.awaitChildren
       })
     )
+  const stored = input.payload ?? order.payload ?? null
   const work = Scheduler.use((scheduler) =>
-    Effect.flatMap(resolved(order, input.payload ?? order.payload ?? null), runOn(scheduler))
+    resolved(order, stored).pipe(
+      Effect.flatMap((payload) => fitting(payload, input.violationsOf({ payload, stored }))),
+      Effect.flatMap(runOn(scheduler))
+    )
   ).pipe(Effect.flatMap((data) => returned(order, data)))
   const abandon = (fiber: Fiber.Fiber<unknown, unknown>) =>
     Effect.timeoutOrElse(Fiber.interrupt(fiber), {
@@ -169,6 +180,22 @@ const bounded = (text: string) =>
   text.length <= messageCharactersMax
     ? storable(text)
     : `${storable(text.slice(0, messageCharactersMax))}... (${text.length} characters)`
+
+/** The payload, unless it breaks rules: another attempt cannot help, and what it broke stays with the task. */
+const fitting = (payload: Schema.Json, errors: ReadonlyArray<Violation>) =>
+  errors.length === 0
+    ? Effect.succeed(payload)
+    : Effect.fail(
+        new BehaviourFailure({
+          code: "payload_incompatible",
+          message: `the payload does not fit the agent's payload_schema: ${errors
+            .slice(0, 3)
+            .map(({ field, message }) => `${field} ${message}`)
+            .join("; ")}`,
+          retryable: false,
+          details: { errors: errors.map(({ field, message, rule }) => ({ field, message, rule })) }
+        })
+      )
 
 /** The payload, brought back from its artifact, with every `$result` reference replaced by that task's result data. */
 const resolved = (order: TaskOrder, payload: Schema.Json) => {

@@ -27,6 +27,7 @@ import * as Conversation from "./Conversation.ts"
 import * as CrashReport from "./CrashReport.ts"
 import * as Generations from "./Generations.ts"
 import * as Lanes from "./Lanes.ts"
+import * as PayloadFit from "./PayloadFit.ts"
 import * as ProgressReports from "./ProgressReports.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
 import { Bus, type Delivery } from "./ports/Bus.ts"
@@ -484,6 +485,7 @@ export const run = Effect.fnUntraced(function* (input: {
 
   const attempt = (order: TaskOrder, claimed: Claimed, entry: Running) => {
     const { generation } = entry
+    const agent = generations.agent()
     const task = taskOf(order, claimed)
     const conversation = Conversation.make({
       ...{ ledger, slot, order, clock, limits: conversationLimits },
@@ -499,6 +501,7 @@ export const run = Effect.fnUntraced(function* (input: {
             order,
             number: claimed.attempt,
             payload: claimed.payload,
+            violationsOf: (payload) => PayloadFit.violationsAtStart(agent, order.type, payload),
             behaviour: generation.run,
             progress: (progress) => Effect.sync(() => reports.report(task, progress)),
             conversation,

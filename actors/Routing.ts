@@ -29,15 +29,18 @@ export const typeName = (type: string): string => {
 }
 
 /** Whether an agent can do a type: an enabled capability of that name, and of that version when one is asked for. */
-export const canDo = (agent: AgentRecord, type: string): boolean => {
+export const canDo = (agent: AgentRecord, type: string): boolean =>
+  agent.capabilities.some((capability) => does(capability, type))
+
+/** Whether a capability is what a type asks for. */
+export const does = (capability: AgentRecord["capabilities"][number], type: string): boolean => {
   const at = type.indexOf("@")
   const name = at < 0 ? type : type.slice(0, at)
   const version = at < 0 ? undefined : type.slice(at + 1)
-  return agent.capabilities.some(
-    (capability) =>
-      capability.enabled !== false &&
-      typeName(capability.name) === name &&
-      (version === undefined || capabilityVersion(capability) === version)
+  return (
+    capability.enabled !== false &&
+    typeName(capability.name) === name &&
+    (version === undefined || capabilityVersion(capability) === version)
   )
 }
 
@@ -59,6 +62,20 @@ export const choose = (able: ReadonlyArray<AgentRecord>, turn: number): AgentRec
   const active = taking.filter((agent) => agent.status === "active")
   const among = active.length > 0 ? active : taking
   return among[turn % Math.max(1, among.length)]
+}
+
+/** The same, but one that takes the payload before one that does not; some that do not are asked no further. */
+export const chooseTaking = (
+  able: ReadonlyArray<AgentRecord>,
+  turn: number,
+  takes: (agent: AgentRecord) => boolean
+): AgentRecord | undefined => {
+  const inTurn = choose(able, turn)
+  if (inTurn === undefined || takes(inTurn)) return inTurn
+  const others = able
+    .filter((agent) => agent !== inTurn && takesTasks(agent))
+    .slice(0, Limits.payloadAgentsAskedMax - 1)
+  return choose(others.filter(takes), turn) ?? inTurn
 }
 
 /** A task's type: what it says, else the only thing its agent can do. */

@@ -27,6 +27,7 @@ import {
   type Refusal,
   type Routed,
   repeated,
+  takesPayloadOf,
   unavailable,
   within
 } from "./Admission.ts"
@@ -94,16 +95,16 @@ export class Scheduler extends Context.Service<
       const { bytesMax } = yield* LargeData.LargeDataLimits
       const { accept, acceptAtomically } = yield* AcceptQueue.make
 
-      const agentFor = (namespace: Namespace, command: SubmitTask) =>
+      const agentFor = (namespace: Namespace, command: SubmitTask, origin: Origin) =>
         command.agent !== undefined
           ? directory.find(namespace, command.agent)
           : command.type !== undefined
-            ? directory.forType(namespace, command.type)
+            ? directory.forType(namespace, command.type, takesPayloadOf(command, origin))
             : Effect.succeed(undefined)
 
       /** `kept` stands in place of a payload that is kept as an artifact. */
       const route = (command: SubmitTask, origin: Origin, kept?: LargeData.ArtifactReference) =>
-        Effect.mapError(agentFor(origin.principal.namespace, command), unavailable).pipe(
+        Effect.mapError(agentFor(origin.principal.namespace, command, origin), unavailable).pipe(
           Effect.map((agent) => {
             const admitted = kept === undefined ? command : { ...command, payload: kept }
             return admit(

@@ -17,6 +17,10 @@ export const Capability = Schema.Struct({
   parameters: Schema.optionalKey(Schema.Json).annotateKey({
     description: "JSON Schema of the payload, for people and tools."
   }),
+  payload_schema: Schema.optionalKey(Schema.Json).annotateKey({
+    description:
+      "JSON Schema (draft 2020-12, the keywords of docs/agents.md) that payloads must fit, when a task is accepted and when it starts. Any payload is taken when absent."
+  }),
   enabled: Schema.optionalKey(Schema.Boolean)
 }).annotate({ identifier: "Capability" })
 export type Capability = typeof Capability.Type

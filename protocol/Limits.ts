@@ -79,6 +79,24 @@ export const labelCharactersMax = 255
 export const agentVersionsMax = 100
 /** Most capabilities of an agent. */
 export const capabilitiesMax = 100
+/** Largest schema of the payloads of a capability, in characters of JSON. */
+export const payloadSchemaCharactersMax = 32 * 1024
+/** Deepest nesting of schemas in such a schema. */
+export const payloadSchemaDepthMax = 12
+/** Deepest nesting of a payload and its schema that is checked. */
+export const payloadCheckDepthMax = 100
+/** Most steps of checking one payload; a step is one rule at one value, or 16 characters of a text. */
+export const payloadCheckStepsMax = 500_000
+/** Most broken rules that are told of one payload. */
+export const payloadViolationsMax = 20
+/** Longest pattern of a payload's schema, in characters. */
+export const payloadPatternCharactersMax = 200
+/** Most quantifiers of a pattern that vary, such as `+` and `{1,3}`. */
+export const payloadPatternVaryingMax = 2
+/** Longest text that is tested against a pattern, in characters. */
+export const payloadPatternTextCharactersMax = 256
+/** Most agents that are asked whether they take a payload, when a task names a type only. */
+export const payloadAgentsAskedMax = 8
 /** Most instances of an agent. */
 export const instancesMax = 100
 /** Most tasks that one instance runs at a time. */

@@ -10,6 +10,8 @@
  * A draining agent may still be paused and resumed, which decides when it gets done; its definition is closed.
  */
 import { Result } from "effect"
+import { invalid } from "../../actors/Admission.ts"
+import * as PayloadSchema from "../../actors/PayloadSchema.ts"
 import type { Capability, UpdateAgent } from "../../protocol/Agent.ts"
 import type { AgentDefinition } from "../../protocol/AgentVersion.ts"
 import * as Limits from "../../protocol/Limits.ts"
@@ -160,7 +162,7 @@ export const removeCapability =
     }))
   }
 
-/** Names stand once and within the limit. */
+/** Names stand once and within the limit; payloads can be checked by each schema. */
 export const checkCapabilities = (capabilities: ReadonlyArray<Capability>): Result.Result<void, InvalidInput> => {
   if (capabilities.length > Limits.capabilitiesMax) {
     return Result.fail(
@@ -169,9 +171,11 @@ export const checkCapabilities = (capabilities: ReadonlyArray<Capability>): Resu
   }
   const names = capabilities.map(({ name }) => name)
   const twice = names.findIndex((name, index) => names.indexOf(name) !== index)
-  return twice < 0
-    ? Result.void
-    : Result.fail(invalidField(`capabilities.${twice}.name`, `"${names[twice]}" is named twice`))
+  if (twice >= 0) return Result.fail(invalidField(`capabilities.${twice}.name`, `"${names[twice]}" is named twice`))
+  const problems = capabilities.flatMap(({ payload_schema: schema }, index) =>
+    schema === undefined ? [] : PayloadSchema.problemsOf(schema, `capabilities.${index}.payload_schema`)
+  )
+  return problems.length === 0 ? Result.void : Result.fail(invalid(problems))
 }
 
 const unchanged: Decision = Result.succeed(undefined)

@@ -32,7 +32,12 @@ export const details = (agent: Agent, ink: Ink.Ink): string =>
       ["instances", `${agent.current_instances} of ${agent.desired_instances}`],
       [
         "capabilities",
-        agent.capabilities.map(({ enabled, name }) => (enabled === false ? `${name} (off)` : name)).join(", ")
+        agent.capabilities
+          .map(({ enabled, name, payload_schema: schema }) => {
+            const checked = schema === undefined ? name : `${name} (payloads checked)`
+            return enabled === false ? `${checked} (off)` : checked
+          })
+          .join(", ")
       ],
       ["configuration", Ink.printable(JSON.stringify(agent.configuration))],
       [
