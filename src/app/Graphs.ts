@@ -1,10 +1,11 @@
 /**
- * The use cases of whole graphs, and of tasks with all below them: lists, waiting for the end, cancelling and retrying. A
+ * The use cases of whole graphs, and of tasks with all below them: lists, waiting for the end, cancelling, pausing, retrying. A
  * graph is submitted and read by `Tasks`.
  *
  * Each method checks the principal's permission first and then sees its namespace only.
  */
 import { Clock, Context, DateTime, Duration, Effect, Layer } from "effect"
+import { carryPause } from "../../actors/CarryPause.ts"
 import { AgentStore } from "../../actors/ports/AgentStore.ts"
 import { Bus } from "../../actors/ports/Bus.ts"
 import { Ledger } from "../../actors/ports/Ledger.ts"
@@ -33,7 +34,7 @@ import { graphAgain } from "./GraphRetry.ts"
 import { orUnavailable } from "./outage.ts"
 import { TaskWatch } from "./TaskWatch.ts"
 
-/** Tasks of a tree that are cancelled at a time. */
+/** Tasks that are cancelled, or paused, at a time. */
 const portion = 500
 
 export class Graphs extends Context.Service<
@@ -56,6 +57,22 @@ export class Graphs extends Context.Service<
       id: GraphId,
       reason: string | undefined
     ) => Effect.Effect<Graph, GraphNotFound | Conflict | Forbidden | Unavailable, Principal>
+    /**
+     * Sets all of a graph aside that has not ended, and whatever becomes of it until it is resumed. Repeating it finishes
+     * what was not answered. `Conflict` when all of it has ended, or is being cancelled.
+     */
+    readonly pause: (
+      id: GraphId,
+      reason: string | undefined
+    ) => Effect.Effect<Graph, GraphNotFound | Conflict | Forbidden | Unavailable, Principal>
+    /** Back to what each task would be now. `Conflict` when the graph is not paused. */
+    readonly resume: (id: GraphId) => Effect.Effect<Graph, GraphNotFound | Conflict | Forbidden | Unavailable, Principal>
+    /** As `pause`, of a task and all below it (`parent_id`), and of what is submitted below it meanwhile. */
+    readonly pauseTree: (
+      id: TaskId,
+      reason: string | undefined
+    ) => Effect.Effect<Task, TaskNotFound | Conflict | Forbidden | Unavailable, Principal>
+    readonly resumeTree: (id: TaskId) => Effect.Effect<Task, TaskNotFound | Conflict | Forbidden | Unavailable, Principal>
     /**
      * Runs what did not complete once more, as a graph of its own that links back by `retry_of`. Completed tasks are taken
      * over. `Conflict` when all completed, or some still live.
@@ -131,6 +148,49 @@ export class Graphs extends Context.Service<
         return yield* get(namespace, id)
       }, orUnavailable)
 
+      const carried = (id: GraphId | TaskId) =>
+        carryPause({ graphs: ledger.graphs, bus, portionTasks: portion }, id)
+
+      const pause: Graphs["Service"]["pause"] = Effect.fn("Graphs.pause")(function* (id, reason) {
+        const { actor, namespace } = yield* authorize("task:pause")
+        const outcome = yield* ledger.graphs.pause(namespace, { _tag: "Graph", id }, { actor, reason })
+        if (outcome === "unknown") return yield* graphNotFound(id)
+        if (outcome === "ended") return yield* conflict(id, "has ended, or is being cancelled")
+        yield* carried(id)
+        return yield* get(namespace, id)
+      }, orUnavailable)
+
+      const resume: Graphs["Service"]["resume"] = Effect.fn("Graphs.resume")(function* (id) {
+        const { actor, namespace } = yield* authorize("task:pause")
+        if ((yield* graphs.openTask(namespace, id)) === undefined) return yield* graphNotFound(id)
+        if (!(yield* ledger.graphs.resume(namespace, { _tag: "Graph", id }, actor))) {
+          return yield* conflict(id, "is not paused")
+        }
+        yield* carried(id)
+        return yield* get(namespace, id)
+      }, orUnavailable)
+
+      const pauseTree: Graphs["Service"]["pauseTree"] = Effect.fn("Graphs.pauseTree")(function* (id, reason) {
+        const { actor, namespace } = yield* authorize("task:pause")
+        const outcome = yield* ledger.graphs.pause(namespace, { _tag: "Tree", id }, { actor, reason })
+        if (outcome === "unknown") return yield* taskNotFound(id)
+        if (outcome === "ended") {
+          return yield* taskConflict(yield* getTask(namespace, id), "has ended, and all below it")
+        }
+        yield* carried(id)
+        return yield* getTask(namespace, id)
+      }, orUnavailable)
+
+      const resumeTree: Graphs["Service"]["resumeTree"] = Effect.fn("Graphs.resumeTree")(function* (id) {
+        const { actor, namespace } = yield* authorize("task:pause")
+        const task = yield* getTask(namespace, id)
+        if (!(yield* ledger.graphs.resume(namespace, { _tag: "Tree", id }, actor))) {
+          return yield* taskConflict(task, "is not paused with all below it")
+        }
+        yield* carried(id)
+        return yield* getTask(namespace, id)
+      }, orUnavailable)
+
       const retry: Graphs["Service"]["retry"] = Effect.fn("Graphs.retry")(function* (id) {
         const { namespace } = yield* authorize("task:retry")
         const graph = (yield* graphs.stored(namespace, id)) ?? (yield* graphNotFound(id))
@@ -183,7 +243,7 @@ export class Graphs extends Context.Service<
         return yield* getTask(namespace, id)
       }, orUnavailable)
 
-      return Graphs.of({ list, wait, cancel, retry, waitTree, cancelTree })
+      return Graphs.of({ list, wait, cancel, pause, resume, pauseTree, resumeTree, retry, waitTree, cancelTree })
     })
   )
 
