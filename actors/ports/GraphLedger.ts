@@ -37,9 +37,7 @@ export type NewElement =
   | { readonly index: number; readonly id: TaskId; readonly taken: true }
 
 /** What is paused as a whole: a graph, or a task with all below it. */
-export type Whole =
-  | { readonly _tag: "Graph"; readonly id: GraphId }
-  | { readonly _tag: "Tree"; readonly id: TaskId }
+export type Whole = { readonly _tag: "Graph"; readonly id: GraphId } | { readonly _tag: "Tree"; readonly id: TaskId }
 
 /** A task that was ended from outside, with the agent that runs it. */
 export interface Interrupted {

@@ -91,6 +91,7 @@ const resume = HttpApiEndpoint.post("resume", "/graphs/:id/resume", {
 
 const retry = HttpApiEndpoint.post("retry", "/graphs/:id/retry", {
   params: { id: GraphId },
+  headers: SubmitHeaders,
   success: AcceptedGraph.pipe(HttpApiSchema.status(202)),
   error: [...SubmitProblem, GraphNotFound, Conflict]
 }).annotateMerge(
@@ -98,7 +99,8 @@ const retry = HttpApiEndpoint.post("retry", "/graphs/:id/retry", {
     summary: "Retry a graph that has ended",
     description:
       "Runs what did not complete once more, as a graph of its own that links back by `retry_of`. Completed tasks are " +
-      "taken over, completed elements of maps too. 409 when all completed, or some still live.",
+      "taken over, completed elements of maps too. 409 when all completed, or some still live. With an `Idempotency-Key` a " +
+      "repeat gives the first answer again.",
     answers: { 202: { location: "Path of the new graph." } }
   })
 )

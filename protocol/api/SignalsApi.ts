@@ -80,7 +80,8 @@ const resume = HttpApiEndpoint.post("resume", "/tasks/:id/resume", {
 }).annotateMerge(
   documented({
     summary: "Resume a task that was set aside",
-    description: "Back to what it would be now. 409 when it is not paused, or waits for a signal: send that; or is paused with a graph " +
+    description:
+      "Back to what it would be now. 409 when it is not paused, or waits for a signal: send that; or is paused with a graph " +
       "or a tree: resume that. With `tree` the whole that was paused with `tree`."
   })
 )

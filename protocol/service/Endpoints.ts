@@ -497,6 +497,7 @@ export const endpoints = {
     summary: "Run what did not complete of a graph once more, as a graph of its own that links back by `retry_of`.",
     request: Schema.Struct(ofGraph).annotate({ identifier: "RetryGraph" }),
     answer: AcceptedGraph,
+    takesKey: true,
     problems: [GraphNotFound, Conflict, IdempotencyMismatch]
   }),
   "agents.create": endpoint("agents", "create", {

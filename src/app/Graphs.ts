@@ -66,18 +66,25 @@ export class Graphs extends Context.Service<
       reason: string | undefined
     ) => Effect.Effect<Graph, GraphNotFound | Conflict | Forbidden | Unavailable, Principal>
     /** Back to what each task would be now. `Conflict` when the graph is not paused. */
-    readonly resume: (id: GraphId) => Effect.Effect<Graph, GraphNotFound | Conflict | Forbidden | Unavailable, Principal>
+    readonly resume: (
+      id: GraphId
+    ) => Effect.Effect<Graph, GraphNotFound | Conflict | Forbidden | Unavailable, Principal>
     /** As `pause`, of a task and all below it (`parent_id`), and of what is submitted below it meanwhile. */
     readonly pauseTree: (
       id: TaskId,
       reason: string | undefined
     ) => Effect.Effect<Task, TaskNotFound | Conflict | Forbidden | Unavailable, Principal>
-    readonly resumeTree: (id: TaskId) => Effect.Effect<Task, TaskNotFound | Conflict | Forbidden | Unavailable, Principal>
+    readonly resumeTree: (
+      id: TaskId
+    ) => Effect.Effect<Task, TaskNotFound | Conflict | Forbidden | Unavailable, Principal>
     /**
      * Runs what did not complete once more, as a graph of its own that links back by `retry_of`. Completed tasks are taken
-     * over. `Conflict` when all completed, or some still live.
+     * over. The same idempotency key gives the same answer. `Conflict` when all completed, or some still live.
      */
-    readonly retry: (id: GraphId) => Effect.Effect<AcceptedGraph, SubmitProblem | GraphNotFound | Conflict, Principal>
+    readonly retry: (
+      id: GraphId,
+      idempotencyKey?: string
+    ) => Effect.Effect<AcceptedGraph, SubmitProblem | GraphNotFound | Conflict, Principal>
     /** A task once it and all below it (`parent_id`) have ended, or as it stands after `atMost`. */
     readonly waitTree: (
       id: TaskId,
@@ -148,8 +155,7 @@ export class Graphs extends Context.Service<
         return yield* get(namespace, id)
       }, orUnavailable)
 
-      const carried = (id: GraphId | TaskId) =>
-        carryPause({ graphs: ledger.graphs, bus, portionTasks: portion }, id)
+      const carried = (id: GraphId | TaskId) => carryPause({ graphs: ledger.graphs, bus, portionTasks: portion }, id)
 
       const pause: Graphs["Service"]["pause"] = Effect.fn("Graphs.pause")(function* (id, reason) {
         const { actor, namespace } = yield* authorize("task:pause")
@@ -191,9 +197,17 @@ export class Graphs extends Context.Service<
         return yield* getTask(namespace, id)
       }, orUnavailable)
 
-      const retry: Graphs["Service"]["retry"] = Effect.fn("Graphs.retry")(function* (id) {
+      /** The first answer again, with the tasks that were taken over. */
+      const withTasks = Effect.fnUntraced(function* (namespace: Namespace, accepted: AcceptedGraph) {
+        const graph = yield* get(namespace, accepted.id)
+        return { ...accepted, tasks: Object.fromEntries(graph.tasks.map(({ id, key }) => [key, id])) }
+      })
+
+      const retry: Graphs["Service"]["retry"] = Effect.fn("Graphs.retry")(function* (id, idempotencyKey) {
         const { namespace } = yield* authorize("task:retry")
         const graph = (yield* graphs.stored(namespace, id)) ?? (yield* graphNotFound(id))
+        const earlier = yield* scheduler.earlierRetry({ retryOf: id, name: graph.name ?? undefined, idempotencyKey })
+        if (earlier !== undefined) return yield* withTasks(namespace, earlier)
         if (graph.ending || graph.tasks.some(({ task }) => !isTerminal(task.status))) {
           return yield* conflict(id, "has not ended; cancel it first")
         }
@@ -206,9 +220,11 @@ export class Graphs extends Context.Service<
           at: DateTime.formatIso(yield* DateTime.now),
           agents: new Map(known.flatMap((agent) => (agent === undefined ? [] : [[agent.id, agent] as const]))),
           id: GraphId.make(ids.next()),
-          nextTaskId: () => TaskId.make(ids.next(), { disableChecks: true })
+          nextTaskId: () => TaskId.make(ids.next(), { disableChecks: true }),
+          idempotencyKey
         })
-        return yield* scheduler.retryGraph(again)
+        const accepted = yield* scheduler.retryGraph(again)
+        return accepted.duplicate ? yield* withTasks(namespace, accepted) : accepted
       }, orUnavailable)
 
       const getTask = Effect.fnUntraced(function* (namespace: Namespace, id: TaskId) {

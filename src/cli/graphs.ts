@@ -200,12 +200,19 @@ const retry = Command.make(
       Flag.withAlias("d"),
       Flag.withDefault(false),
       Flag.withDescription("Come back once it is accepted instead of following it to its end")
+    ),
+    idempotencyKey: Flag.String("idempotency-key").pipe(
+      Flag.withDescription("The same key retries it once; a fresh one if not given"),
+      Flag.optional
     )
   },
   Effect.fn("graphs.retry")(function* (given) {
     const client = yield* Client
     const output = yield* Output
-    const accepted = yield* client.graphs.retry({ params: { id: given.id } })
+    const key = Option.getOrElse(given.idempotencyKey, () => crypto.randomUUID())
+    const accepted = yield* againIfAnswerWasLost(
+      client.graphs.retry({ params: { id: given.id }, headers: { "idempotency-key": key } })
+    )
     if (given.detach) return yield* output.answer(accepted, showAccepted)
     yield* awaitGraph(accepted.id)
   })

@@ -65,8 +65,8 @@ export const layer = HttpApiBuilder.group(
             ? tasks.graph(params.id)
             : // A node that stops answers with the graph as it stands rather than keep its caller waiting.
               Effect.raceFirst(graphs.wait(params.id, wait), Effect.andThen(draining.begun, tasks.graph(params.id))),
-        retry: Effect.fnUntraced(function* ({ params }) {
-          const accepted = yield* graphs.retry(params.id)
+        retry: Effect.fnUntraced(function* ({ headers, params }) {
+          const accepted = yield* graphs.retry(params.id, headers["idempotency-key"])
           yield* addHeaders({ location: graphLocation(accepted.id) })
           return accepted
         })

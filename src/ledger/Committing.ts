@@ -216,7 +216,11 @@ export const make = (node: NodeName) =>
       }
       watched.changed(facts)
       return Effect.andThen(
-        publish(facts.map((change) => TaskRows.changeEvent(change, change.event === "TaskPaused" || change.event === "TaskResumed" ? by : actor))),
+        publish(
+          facts.map((change) =>
+            TaskRows.changeEvent(change, change.event === "TaskPaused" || change.event === "TaskResumed" ? by : actor)
+          )
+        ),
         offerReady(facts.filter((change) => change.status === "queued").map((change) => change.id))
       )
     }

@@ -182,7 +182,22 @@ export const make = (committing: Committing): GraphLedger => {
     }
   })
 
-  return { pause, resume, carryPause, work, due, step, data, completedElements, decide, expand, advance, cancelRest, end, cancelGraph }
+  return {
+    pause,
+    resume,
+    carryPause,
+    work,
+    due,
+    step,
+    data,
+    completedElements,
+    decide,
+    expand,
+    advance,
+    cancelRest,
+    end,
+    cancelGraph
+  }
 }
 
 const interrupted = (changed: ReadonlyArray<TaskRows.ChangeRow>): ReadonlyArray<Interrupted> =>

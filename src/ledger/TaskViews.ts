@@ -139,7 +139,7 @@ export const graphPausedColumn = `(
 ) as paused`
 
 export type GraphRow = Pick<Graph, "id" | "namespace" | "name" | "created_at" | "on_failure" | "retry_of"> & {
-  readonly paused: Graph["paused"] | null
+  readonly paused: NonNullable<Graph["paused"]> | null
 }
 
 /**
@@ -188,5 +188,5 @@ export const graphOfRows = (
   const counts: Record<string, number> = {}
   for (const { status } of tasks) counts[status] = (counts[status] ?? 0) + 1
   const open = ["pending", "queued", "running", "paused"].some((status) => counts[status] !== undefined)
-  return { ...graph, counts, ended: !open, ...(open && paused != null && { paused }), tasks }
+  return { ...graph, counts, ended: !open, ...(open && paused !== null && { paused }), tasks }
 }

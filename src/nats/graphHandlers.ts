@@ -19,6 +19,6 @@ export const graphHandlers = Effect.gen(function* () {
     "graphs.cancel": ({ id, reason }) => graphs.cancel(id, reason),
     "graphs.pause": ({ id, reason }) => graphs.pause(id, reason),
     "graphs.resume": ({ id }) => graphs.resume(id),
-    "graphs.retry": ({ id }) => graphs.retry(id)
+    "graphs.retry": ({ id }, { key }) => graphs.retry(id, key)
   } satisfies Partial<Handlers>
 })
