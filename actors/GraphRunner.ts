@@ -1,7 +1,7 @@
 /**
  * Carries on with graphs where their tasks cannot by themselves: a step whose parents have ended is decided (its condition
  * looked at, its map expanded portion by portion), elements of a map are let go and cancelled, a graph that is to end is
- * cancelled portion by portion.
+ * cancelled portion by portion, and pauses that nobody carries on are.
  *
  *   a commit makes something due --> work --> read --> decide (pure) --> commit
  *                                     ^
@@ -12,15 +12,16 @@
  */
 import { Context, Duration, Effect, Layer, Metric, Queue, Result, type Schema } from "effect"
 import { comparisonsOf } from "../protocol/Condition.ts"
-import { type AgentId, TaskId } from "../protocol/Ids.ts"
+import { TaskId } from "../protocol/Ids.ts"
 import * as Limits from "../protocol/Limits.ts"
 import * as Metrics from "../protocol/Metrics.ts"
 import type { TaskError } from "../protocol/Task.ts"
+import { carryPause, interrupt } from "./CarryPause.ts"
 import { holds } from "./Conditions.ts"
 import type { StepMap } from "./GraphStep.ts"
 import * as MapElements from "./MapElements.ts"
 import { Bus } from "./ports/Bus.ts"
-import type { DueStep, GraphWork, Interrupted, NewElement } from "./ports/GraphLedger.ts"
+import type { DueStep, GraphWork, NewElement } from "./ports/GraphLedger.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import { Placement } from "./ports/Placement.ts"
 import { UuidV7 } from "./UuidV7.ts"
@@ -110,7 +111,7 @@ export const layer = Layer.effectDiscard(
       while (true) {
         const cancelled = yield* graphs.cancelRest(id, limits.portionTasks)
         if (cancelled.length === 0) return
-        yield* interrupt(cancelled)
+        yield* interrupt(bus, cancelled)
       }
     })
 
@@ -118,25 +119,12 @@ export const layer = Layer.effectDiscard(
       while (true) {
         const { cancelled, more } = yield* graphs.cancelGraph(work.id, limits.portionTasks)
         yield* Metric.update(Metrics.tasksCancelled, cancelled.length)
-        yield* interrupt(cancelled)
+        yield* interrupt(bus, cancelled)
         if (!more) return
         // What is left is locked by somebody who is about to change it.
         if (cancelled.length === 0) yield* Effect.sleep("20 millis")
       }
     })
-
-    const interrupt = (cancelled: ReadonlyArray<Interrupted>) => {
-      const byAgent = new Map<AgentId, Array<TaskId>>()
-      for (const { id, ranOn } of cancelled) {
-        if (ranOn === undefined) continue
-        const tasks = byAgent.get(ranOn)
-        if (tasks === undefined) byAgent.set(ranOn, [id])
-        else tasks.push(id)
-      }
-      return Effect.forEach(byAgent, ([agent, tasks]) => bus.notify({ _tag: "Interrupt", agent, tasks }), {
-        discard: true
-      })
-    }
 
     const step = Effect.fnUntraced(function* (id: TaskId) {
       const due = yield* graphs.step(id)
@@ -145,12 +133,23 @@ export const layer = Layer.effectDiscard(
       yield* due.phase === "expanded" ? graphs.advance(id) : decide(due)
     })
 
+    const carry = (work: GraphWork) => {
+      switch (work._tag) {
+        case "Step":
+          return step(work.id)
+        case "Ending":
+          return cancelGraph(work)
+        case "Pause":
+          return carryPause({ graphs, bus, portionTasks: limits.portionTasks }, work.id)
+      }
+    }
+
     /** Whatever goes wrong stays due, and is found by the sweep. */
     const carryOn = (work: GraphWork) =>
       Effect.suspend(() => {
         if (inHand.has(work.id)) return Effect.void
         inHand.add(work.id)
-        return (work._tag === "Step" ? step(work.id) : cancelGraph(work)).pipe(
+        return carry(work).pipe(
           Effect.catchTag("LedgerUnavailable", ({ message }) =>
             Effect.logDebug("a graph is left to the next sweep", message)
           ),

@@ -55,6 +55,7 @@ export interface GraphAgain {
     readonly retryOf: TaskId
   }>
   readonly references: ReadonlyArray<{ readonly key: GraphKey; readonly id: TaskId }>
+  readonly idempotencyKey: string | undefined
 }
 
 export class Scheduler extends Context.Service<
@@ -76,6 +77,10 @@ export class Scheduler extends Context.Service<
     readonly submitGraph: (
       command: SubmitGraph
     ) => Effect.Effect<AcceptedGraph, Refusal | Overloaded | Unavailable, Principal>
+    /** What an earlier retry of this graph under this key was accepted as; refused when the key stands for something else. */
+    readonly earlierRetry: (
+      graph: Pick<GraphAgain, "idempotencyKey" | "name" | "retryOf">
+    ) => Effect.Effect<AcceptedGraph | undefined, Refusal | Unavailable, Principal>
     /** Accepts what is left of a graph as a graph of its own, all or none. */
     readonly retryGraph: (
       again: GraphAgain
@@ -263,6 +268,35 @@ export class Scheduler extends Context.Service<
         return { _tag: "New", graph: accepted } as const
       })
 
+      const idempotencyOfRetry = ({ idempotencyKey: key, retryOf }: Pick<GraphAgain, "idempotencyKey" | "retryOf">) =>
+        key === undefined
+          ? Effect.succeed(undefined)
+          : Effect.map(
+              digest.digestHex(Digest.sha256, new TextEncoder().encode(JSON.stringify({ retry_of: retryOf }))),
+              (print) => ({ key, fingerprint: print })
+            )
+
+      const retriedBefore = (
+        { idempotencyKey, name }: Pick<GraphAgain, "idempotencyKey" | "name">,
+        graph: Extract<AcceptOutcome, { readonly _tag: "Existing" }>
+      ) =>
+        graph.same
+          ? Effect.succeed<AcceptedGraph>({
+              id: GraphId.make(graph.id),
+              name: name ?? null,
+              duplicate: true,
+              tasks: {}
+            })
+          : mismatch(idempotencyKey ?? "")
+
+      const earlierRetry: Scheduler["Service"]["earlierRetry"] = Effect.fnUntraced(function* (again) {
+        const { namespace } = yield* Principal
+        const idempotency = yield* idempotencyOfRetry(again)
+        if (idempotency === undefined) return undefined
+        const earlier = yield* Effect.mapError(ledger.earlier(namespace, idempotency), unavailable)
+        return earlier === undefined ? undefined : yield* retriedBefore(again, earlier)
+      }, Effect.tapError(refused))
+
       const retryGraph: Scheduler["Service"]["retryGraph"] = Effect.fnUntraced(function* (again) {
         const principal = yield* Principal
         const trace = yield* currentTraceparent
@@ -276,9 +310,9 @@ export class Scheduler extends Context.Service<
         const { id, name, onFailure, references, retryOf } = again
         const accepted = yield* acceptGraph(all, {
           ...{ id, namespace: principal.namespace, name, onFailure, retryOf, references },
-          idempotency: undefined
+          idempotency: yield* idempotencyOfRetry(again)
         })
-        if (accepted._tag === "Existing") return yield* Effect.die(new Error("a graph without a key was there before"))
+        if (accepted._tag === "Existing") return yield* retriedBefore(again, accepted)
         const taken = Object.fromEntries(references.map((reference) => [reference.key, reference.id]))
         return { ...accepted.graph, tasks: { ...taken, ...accepted.graph.tasks } }
       }, Effect.tapError(refused))
@@ -322,7 +356,7 @@ export class Scheduler extends Context.Service<
         return Result.succeed(all)
       })
 
-      return Scheduler.of({ submitOne, submit, submitGraph, retryGraph })
+      return Scheduler.of({ submitOne, submit, submitGraph, earlierRetry, retryGraph })
     })
   )
 }

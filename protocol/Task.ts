@@ -348,6 +348,13 @@ export const Graph = Schema.Struct({
   retry_of: Schema.optionalKey(Schema.NullOr(GraphId)).annotateKey({ description: "The graph that this one retries." }),
   counts: Schema.Record(Schema.String, Schema.Int),
   ended: Schema.Boolean.annotateKey({ description: "True when every task has ended." }),
+  paused: Schema.optionalKey(
+    Schema.Struct({
+      phase: Schema.Literals(["pausing", "paused", "resuming"]),
+      actor: Schema.String.annotateKey({ description: "Who paused it, or resumes it." }),
+      reason: Schema.NullOr(Schema.String)
+    })
+  ).annotateKey({ description: "There while the graph is paused as a whole." }),
   tasks: Schema.Array(
     Schema.Struct({
       id: TaskId,

@@ -13,6 +13,8 @@ import type { LedgerUnavailable } from "./Ledger.ts"
 export type GraphWork =
   | { readonly _tag: "Step"; readonly id: TaskId }
   | { readonly _tag: "Ending"; readonly id: GraphId }
+  /** Of a graph, or of the task at the top of a tree. */
+  | { readonly _tag: "Pause"; readonly id: GraphId | TaskId }
 
 /** A step that is due, as it stands. */
 export interface DueStep {
@@ -33,6 +35,9 @@ export interface DueStep {
 export type NewElement =
   | { readonly index: number; readonly id: TaskId; readonly payload: string | undefined }
   | { readonly index: number; readonly id: TaskId; readonly taken: true }
+
+/** What is paused as a whole: a graph, or a task with all below it. */
+export type Whole = { readonly _tag: "Graph"; readonly id: GraphId } | { readonly _tag: "Tree"; readonly id: TaskId }
 
 /** A task that was ended from outside, with the agent that runs it. */
 export interface Interrupted {
@@ -80,6 +85,19 @@ export interface GraphLedger {
     id: GraphId,
     by: { readonly actor: string; readonly reason: string | undefined }
   ) => Effect.Effect<boolean, LedgerUnavailable>
+  /** Has a whole set aside: recorded, so that it is carried through whatever happens. */
+  readonly pause: (
+    namespace: Namespace,
+    whole: Whole,
+    by: { readonly actor: string; readonly reason: string | undefined }
+  ) => Effect.Effect<"begun" | "unknown" | "ended", LedgerUnavailable>
+  /** Has a whole resumed: recorded likewise. False when it is not paused. */
+  readonly resume: (namespace: Namespace, whole: Whole, actor: string) => Effect.Effect<boolean, LedgerUnavailable>
+  /** Carries a pause or its end on by a portion. */
+  readonly carryPause: (
+    id: GraphId | TaskId,
+    limit: number
+  ) => Effect.Effect<{ readonly interrupted: ReadonlyArray<Interrupted>; readonly more: boolean }, LedgerUnavailable>
   /** Cancels a portion of what has not ended of a graph that is to end. */
   readonly cancelGraph: (
     id: GraphId,

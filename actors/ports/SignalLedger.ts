@@ -107,5 +107,5 @@ export interface SignalLedger {
     namespace: Namespace,
     id: TaskId,
     actor: string
-  ) => Effect.Effect<"resumed" | "unknown" | "not_paused" | "waits", LedgerUnavailable>
+  ) => Effect.Effect<"resumed" | "unknown" | "not_paused" | "waits" | "held", LedgerUnavailable>
 }

@@ -7,6 +7,7 @@ import { GraphId } from "../Ids.ts"
 import { Page } from "../Page.ts"
 import { Conflict, GraphNotFound, SubmitProblem } from "../Problem.ts"
 import { PageQuery } from "../Query.ts"
+import { PauseTask } from "../Signal.ts"
 import { AcceptedGraph, Graph, GraphSummary, SubmitGraph } from "../Task.ts"
 import { Authentication } from "./Authentication.ts"
 import { CancelTask } from "./TasksApi.ts"
@@ -61,8 +62,36 @@ const cancel = HttpApiEndpoint.post("cancel", "/graphs/:id/cancel", {
   })
 )
 
+const pause = HttpApiEndpoint.post("pause", "/graphs/:id/pause", {
+  params: { id: GraphId },
+  payload: PauseTask,
+  success: Graph,
+  error: [GraphNotFound, Conflict, ...BodyProblem]
+}).annotateMerge(
+  documented({
+    summary: "Pause a graph",
+    description:
+      "Sets all of it aside that has not ended: nothing of it starts until it is resumed. What runs is interrupted, and the " +
+      "attempt does not count; what runs and may run at most once ends by itself. Repeat the call if it is not answered. " +
+      "409 when all of it has ended or is being cancelled."
+  })
+)
+
+const resume = HttpApiEndpoint.post("resume", "/graphs/:id/resume", {
+  params: { id: GraphId },
+  success: Graph,
+  error: [GraphNotFound, Conflict]
+}).annotateMerge(
+  documented({
+    summary: "Resume a paused graph",
+    description:
+      "Each task becomes what it would be now; one that was set aside by itself before stays so. 409 when the graph is not paused."
+  })
+)
+
 const retry = HttpApiEndpoint.post("retry", "/graphs/:id/retry", {
   params: { id: GraphId },
+  headers: SubmitHeaders,
   success: AcceptedGraph.pipe(HttpApiSchema.status(202)),
   error: [...SubmitProblem, GraphNotFound, Conflict]
 }).annotateMerge(
@@ -70,13 +99,14 @@ const retry = HttpApiEndpoint.post("retry", "/graphs/:id/retry", {
     summary: "Retry a graph that has ended",
     description:
       "Runs what did not complete once more, as a graph of its own that links back by `retry_of`. Completed tasks are " +
-      "taken over, completed elements of maps too. 409 when all completed, or some still live.",
+      "taken over, completed elements of maps too. 409 when all completed, or some still live. With an `Idempotency-Key` a " +
+      "repeat gives the first answer again.",
     answers: { 202: { location: "Path of the new graph." } }
   })
 )
 
 export class GraphsApi extends HttpApiGroup.make("graphs")
-  .add(submit, list, get, cancel, retry)
+  .add(submit, list, get, cancel, pause, resume, retry)
   .middleware(Authentication)
   .prefix(prefix)
   .annotateMerge(OpenApi.annotations({ title: "Graphs", description: "Tasks that name each other." })) {}

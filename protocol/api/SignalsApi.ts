@@ -11,9 +11,13 @@ import { PauseTask, SignalReceipt, TaskSignals } from "../Signal.ts"
 import { Task } from "../Task.ts"
 import { Authentication } from "./Authentication.ts"
 import { BodyProblem } from "./TransportProblem.ts"
-import { documented, prefix, SubmitHeaders } from "./Wire.ts"
+import { documented, Flag, prefix, SubmitHeaders } from "./Wire.ts"
 
 const params = { id: TaskId }
+
+const tree = {
+  tree: Schema.optionalKey(Flag.annotate({ description: "All tasks below it too (`parent_id`)." }))
+}
 
 const send = HttpApiEndpoint.post("send", "/tasks/:id/signals/:name", {
   params: { ...params, name: SignalName },
@@ -54,6 +58,7 @@ const list = HttpApiEndpoint.get("list", "/tasks/:id/signals", {
 
 const pause = HttpApiEndpoint.post("pause", "/tasks/:id/pause", {
   params,
+  query: tree,
   payload: PauseTask,
   success: Task,
   error: [TaskNotFound, Conflict, ...BodyProblem]
@@ -62,18 +67,22 @@ const pause = HttpApiEndpoint.post("pause", "/tasks/:id/pause", {
     summary: "Set a task aside",
     description:
       "It does not start until it is resumed; one that runs is interrupted, and the attempt does not count. 409 when it has " +
-      "ended, or runs and may run at most once."
+      "ended, or runs and may run at most once. With `tree` all below it is set aside too, also what is submitted there " +
+      "meanwhile: repeat the call if it is not answered."
   })
 )
 
 const resume = HttpApiEndpoint.post("resume", "/tasks/:id/resume", {
   params,
+  query: tree,
   success: Task,
   error: [TaskNotFound, Conflict]
 }).annotateMerge(
   documented({
     summary: "Resume a task that was set aside",
-    description: "Back to what it would be now. 409 when it is not paused, or waits for a signal: send that."
+    description:
+      "Back to what it would be now. 409 when it is not paused, or waits for a signal: send that; or is paused with a graph " +
+      "or a tree: resume that. With `tree` the whole that was paused with `tree`."
   })
 )
 

@@ -333,13 +333,13 @@ export const endpoints = {
   }),
   "tasks.pause": endpoint("tasks", "pause", {
     summary: "Set a task aside; one that runs is interrupted, and the attempt does not count.",
-    request: Schema.Struct({ ...ofTask, ...PauseTask.fields }).annotate({ identifier: "PauseTaskById" }),
+    request: Schema.Struct({ ...ofTask, ...PauseTask.fields, tree }).annotate({ identifier: "PauseTaskById" }),
     answer: Task,
     problems: [TaskNotFound, Conflict]
   }),
   "tasks.resume": endpoint("tasks", "resume", {
     summary: "Back to work with a task that was set aside.",
-    request: Schema.Struct(ofTask).annotate({ identifier: "ResumeTask" }),
+    request: Schema.Struct({ ...ofTask, tree }).annotate({ identifier: "ResumeTask" }),
     answer: Task,
     problems: [TaskNotFound, Conflict]
   }),
@@ -481,10 +481,23 @@ export const endpoints = {
     answer: Graph,
     problems: [GraphNotFound, Conflict]
   }),
+  "graphs.pause": endpoint("graphs", "pause", {
+    summary: "Set all of a graph aside that has not ended: nothing of it starts until it is resumed.",
+    request: Schema.Struct({ ...ofGraph, ...PauseTask.fields }).annotate({ identifier: "PauseGraph" }),
+    answer: Graph,
+    problems: [GraphNotFound, Conflict]
+  }),
+  "graphs.resume": endpoint("graphs", "resume", {
+    summary: "Back to work with a paused graph.",
+    request: Schema.Struct(ofGraph).annotate({ identifier: "ResumeGraph" }),
+    answer: Graph,
+    problems: [GraphNotFound, Conflict]
+  }),
   "graphs.retry": endpoint("graphs", "retry", {
     summary: "Run what did not complete of a graph once more, as a graph of its own that links back by `retry_of`.",
     request: Schema.Struct(ofGraph).annotate({ identifier: "RetryGraph" }),
     answer: AcceptedGraph,
+    takesKey: true,
     problems: [GraphNotFound, Conflict, IdempotencyMismatch]
   }),
   "agents.create": endpoint("agents", "create", {

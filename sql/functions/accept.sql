@@ -55,6 +55,7 @@ declare
   v_parents uuid[];
   v_new uuid[];
   v_limited uuid[];
+  v_below uuid[];
   v_ended uuid[];
 begin
   -- The graph's own key comes first: a repeated graph answers before anything is looked at.
@@ -173,14 +174,15 @@ begin
       case when step is not null then true end, fails_graph, unique_key, coalesce_key
     from batch
     on conflict (id) do nothing
-    returning tasks.id, tasks.namespace, tasks.waiting_for, tasks.actor, tasks.trace, tasks.limited
+    returning tasks.id, tasks.namespace, tasks.waiting_for, tasks.actor, tasks.trace, tasks.limited, tasks.parent_id
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, actor, trace, data)
     select i.id, 1, 'task', 'TaskCreated', i.namespace, i.actor, i.trace,
       case when i.waiting_for is not null then json_build_object('waiting_for', i.waiting_for) end
     from inserted i
   )
-  select array_agg(i.id), array_agg(i.id) filter (where i.limited) into v_new, v_limited from inserted i;
+  select array_agg(i.id), array_agg(i.id) filter (where i.limited), array_agg(i.id) filter (where i.parent_id is not null)
+  into v_new, v_limited, v_below from inserted i;
   if v_limited is not null then
     perform ledger.limits_enter(p_tasks, v_limited);
   end if;
@@ -202,6 +204,9 @@ begin
   where p.id = any (v_parents) and p.status in ('completed', 'failed', 'timeout', 'cancelled');
   if v_ended is not null then
     perform ledger.dependencies_resolve(v_ended);
+  end if;
+  if v_below is not null then
+    perform ledger.tasks_hold_new(v_below);
   end if;
   return query
     select r.ordinal, r.outcome, r.id, t.status, t.waiting_for, coalesce(t.created_at, r.at, now()), r.same,

@@ -146,6 +146,7 @@ language sql set enable_seqscan = off set plan_cache_mode = force_generic_plan a
   from tasks t
   where s.task_id = any (p_steps) and t.id = any (array[s.task_id]) and not s.due and case
     when t.status = 'pending' then t.dependencies_open = 0 or s.held > 0
+    when t.status = 'paused' then false
     else s.phase is not null and t.dependencies_open > 0 end
   returning t.id, t.namespace, null::int, 'step'::text, now(), null::task_status, null::uuid, null::text, null::json
 $$;

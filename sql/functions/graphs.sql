@@ -321,6 +321,7 @@ begin
   more := exists (
     select from tasks t where t.graph_id = p_id and t.status not in ('completed', 'failed', 'timeout', 'cancelled'));
   if not more then
+    delete from pauses where id = p_id;
     insert into dependency_frontier
     select t.id from tasks t where t.graph_id = p_id and t.has_dependents and t.status = 'cancelled'
     on conflict do nothing;
@@ -328,10 +329,11 @@ begin
   end if;
 end $$;
 
--- Steps and graphs that are due, whoever made them so. Without sequential scans: both are looked for every second.
-create function ledger.graphs_due(p_limit int) returns table (step uuid, graph uuid)
+-- Steps, graphs and pauses that are due, whoever made them so. Without sequential scans: both are looked for every second.
+create function ledger.graphs_due(p_limit int) returns table (step uuid, graph uuid, pause uuid)
 language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 begin
-  return query (select s.task_id, null::uuid from graph_steps s where s.due limit p_limit)
-    union all (select null::uuid, g.id from graphs g where g.ending is not null limit p_limit);
+  return query (select s.task_id, null::uuid, null::uuid from graph_steps s where s.due limit p_limit)
+    union all (select null::uuid, g.id, null::uuid from graphs g where g.ending is not null limit p_limit)
+    union all (select null::uuid, null::uuid, p.id from pauses p where p.phase <> 'paused' limit p_limit);
 end $$;

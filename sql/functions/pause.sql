@@ -21,6 +21,7 @@ begin
   update tasks t set status = 'paused', waiting_for = null, version = t.version + 1,
     max_attempts = t.max_attempts + case when v_task.status = 'running' then 1 else 0 end
   where t.id = p_id;
+  if v_task.step then update graph_steps s set due = false where s.task_id = p_id; end if;
   insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
   values (p_id, v_task.version + 1, 'task', 'TaskPaused', p_namespace, v_task.attempt, p_actor, v_task.trace, data);
   return query select 'paused', v_task.version + 1, now(), case when v_task.status = 'running' then v_task.agent_id end,
@@ -28,7 +29,8 @@ begin
 end $$;
 
 -- Puts a task that somebody set aside back to what it would be now. Ends of parents were not counted meanwhile: they are
--- counted again from the start. Outcomes in the row without an event: unknown, not_paused, waits; otherwise the changes.
+-- counted again from the start. Outcomes in the row without an event: unknown, not_paused, waits, held (its graph or tree is
+-- paused); otherwise the changes.
 create function ledger.task_unpause(p_namespace text, p_id uuid, p_actor text)
 returns table (outcome text, change json)
 language plpgsql set enable_seqscan = off as $$
@@ -46,13 +48,17 @@ begin
   outcome := case
     when v_task.id is null then 'unknown'
     when v_task.status <> 'paused' then 'not_paused'
-    when v_task.waiting_for is not null then 'waits' end;
+    when v_task.waiting_for is not null then 'waits'
+    when exists (select from paused_tasks h where h.task_id = p_id and not h.kept) then 'held' end;
   if outcome is not null then
     return next;
     return;
   end if;
   v_waits := case
-    when v_task.dependencies_open > 0 then 'dependencies'::task_wait
+    -- A step is decided, and an element that is held back let go, by what looks after its graph.
+    when v_task.dependencies_open > 0 or v_task.step
+      or (v_task.parent_id is not null and exists (select from map_elements e where e.task_id = p_id and e.state = 'held'))
+      then 'dependencies'::task_wait
     when v_task.run_at > now() then case when v_task.attempt > 0 then 'retry'::task_wait else 'time' end
     when v_task.agent_id is null then 'agent'
     when v_task.parked_attempt = v_task.attempt + 1 and not ledger.awaits_answered(p_id)
@@ -77,5 +83,8 @@ begin
     v_task.agent_id, v_task.trace, v_data)::ledger.task_change);
   if v_parents is not null then
     return query select 'resumed', row_to_json(c) from ledger.dependencies_resolve(v_parents) as c;
+  end if;
+  if v_task.step then
+    return query select 'resumed', row_to_json(c) from ledger.steps_due(array[p_id]) as c;
   end if;
 end $$;

@@ -21,6 +21,7 @@ export const graphAgain = (
     readonly agents: ReadonlyMap<string, AgentRecord>
     readonly id: GraphId
     readonly nextTaskId: () => TaskId
+    readonly idempotencyKey: string | undefined
   }
 ): GraphAgain => {
   const left = graph.tasks.filter(({ task }) => task.status !== "completed")
@@ -32,6 +33,7 @@ export const graphAgain = (
     name: graph.name ?? undefined,
     onFailure: graph.on_failure,
     retryOf: graph.id,
+    idempotencyKey: now.idempotencyKey,
     tasks: left.flatMap(({ failsGraph, key, step, task }) => {
       const id = newIds.get(task.id)
       if (id === undefined) return []

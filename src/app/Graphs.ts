@@ -1,10 +1,11 @@
 /**
- * The use cases of whole graphs, and of tasks with all below them: lists, waiting for the end, cancelling and retrying. A
+ * The use cases of whole graphs, and of tasks with all below them: lists, waiting for the end, cancelling, pausing, retrying. A
  * graph is submitted and read by `Tasks`.
  *
  * Each method checks the principal's permission first and then sees its namespace only.
  */
 import { Clock, Context, DateTime, Duration, Effect, Layer } from "effect"
+import { carryPause } from "../../actors/CarryPause.ts"
 import { AgentStore } from "../../actors/ports/AgentStore.ts"
 import { Bus } from "../../actors/ports/Bus.ts"
 import { Ledger } from "../../actors/ports/Ledger.ts"
@@ -33,7 +34,7 @@ import { graphAgain } from "./GraphRetry.ts"
 import { orUnavailable } from "./outage.ts"
 import { TaskWatch } from "./TaskWatch.ts"
 
-/** Tasks of a tree that are cancelled at a time. */
+/** Tasks that are cancelled, or paused, at a time. */
 const portion = 500
 
 export class Graphs extends Context.Service<
@@ -57,10 +58,33 @@ export class Graphs extends Context.Service<
       reason: string | undefined
     ) => Effect.Effect<Graph, GraphNotFound | Conflict | Forbidden | Unavailable, Principal>
     /**
-     * Runs what did not complete once more, as a graph of its own that links back by `retry_of`. Completed tasks are taken
-     * over. `Conflict` when all completed, or some still live.
+     * Sets all of a graph aside that has not ended, and whatever becomes of it until it is resumed. Repeating it finishes
+     * what was not answered. `Conflict` when all of it has ended, or is being cancelled.
      */
-    readonly retry: (id: GraphId) => Effect.Effect<AcceptedGraph, SubmitProblem | GraphNotFound | Conflict, Principal>
+    readonly pause: (
+      id: GraphId,
+      reason: string | undefined
+    ) => Effect.Effect<Graph, GraphNotFound | Conflict | Forbidden | Unavailable, Principal>
+    /** Back to what each task would be now. `Conflict` when the graph is not paused. */
+    readonly resume: (
+      id: GraphId
+    ) => Effect.Effect<Graph, GraphNotFound | Conflict | Forbidden | Unavailable, Principal>
+    /** As `pause`, of a task and all below it (`parent_id`), and of what is submitted below it meanwhile. */
+    readonly pauseTree: (
+      id: TaskId,
+      reason: string | undefined
+    ) => Effect.Effect<Task, TaskNotFound | Conflict | Forbidden | Unavailable, Principal>
+    readonly resumeTree: (
+      id: TaskId
+    ) => Effect.Effect<Task, TaskNotFound | Conflict | Forbidden | Unavailable, Principal>
+    /**
+     * Runs what did not complete once more, as a graph of its own that links back by `retry_of`. Completed tasks are taken
+     * over. The same idempotency key gives the same answer. `Conflict` when all completed, or some still live.
+     */
+    readonly retry: (
+      id: GraphId,
+      idempotencyKey?: string
+    ) => Effect.Effect<AcceptedGraph, SubmitProblem | GraphNotFound | Conflict, Principal>
     /** A task once it and all below it (`parent_id`) have ended, or as it stands after `atMost`. */
     readonly waitTree: (
       id: TaskId,
@@ -131,9 +155,59 @@ export class Graphs extends Context.Service<
         return yield* get(namespace, id)
       }, orUnavailable)
 
-      const retry: Graphs["Service"]["retry"] = Effect.fn("Graphs.retry")(function* (id) {
+      const carried = (id: GraphId | TaskId) => carryPause({ graphs: ledger.graphs, bus, portionTasks: portion }, id)
+
+      const pause: Graphs["Service"]["pause"] = Effect.fn("Graphs.pause")(function* (id, reason) {
+        const { actor, namespace } = yield* authorize("task:pause")
+        const outcome = yield* ledger.graphs.pause(namespace, { _tag: "Graph", id }, { actor, reason })
+        if (outcome === "unknown") return yield* graphNotFound(id)
+        if (outcome === "ended") return yield* conflict(id, "has ended, or is being cancelled")
+        yield* carried(id)
+        return yield* get(namespace, id)
+      }, orUnavailable)
+
+      const resume: Graphs["Service"]["resume"] = Effect.fn("Graphs.resume")(function* (id) {
+        const { actor, namespace } = yield* authorize("task:pause")
+        if ((yield* graphs.openTask(namespace, id)) === undefined) return yield* graphNotFound(id)
+        if (!(yield* ledger.graphs.resume(namespace, { _tag: "Graph", id }, actor))) {
+          return yield* conflict(id, "is not paused")
+        }
+        yield* carried(id)
+        return yield* get(namespace, id)
+      }, orUnavailable)
+
+      const pauseTree: Graphs["Service"]["pauseTree"] = Effect.fn("Graphs.pauseTree")(function* (id, reason) {
+        const { actor, namespace } = yield* authorize("task:pause")
+        const outcome = yield* ledger.graphs.pause(namespace, { _tag: "Tree", id }, { actor, reason })
+        if (outcome === "unknown") return yield* taskNotFound(id)
+        if (outcome === "ended") {
+          return yield* taskConflict(yield* getTask(namespace, id), "has ended, and all below it")
+        }
+        yield* carried(id)
+        return yield* getTask(namespace, id)
+      }, orUnavailable)
+
+      const resumeTree: Graphs["Service"]["resumeTree"] = Effect.fn("Graphs.resumeTree")(function* (id) {
+        const { actor, namespace } = yield* authorize("task:pause")
+        const task = yield* getTask(namespace, id)
+        if (!(yield* ledger.graphs.resume(namespace, { _tag: "Tree", id }, actor))) {
+          return yield* taskConflict(task, "is not paused with all below it")
+        }
+        yield* carried(id)
+        return yield* getTask(namespace, id)
+      }, orUnavailable)
+
+      /** The first answer again, with the tasks that were taken over. */
+      const withTasks = Effect.fnUntraced(function* (namespace: Namespace, accepted: AcceptedGraph) {
+        const graph = yield* get(namespace, accepted.id)
+        return { ...accepted, tasks: Object.fromEntries(graph.tasks.map(({ id, key }) => [key, id])) }
+      })
+
+      const retry: Graphs["Service"]["retry"] = Effect.fn("Graphs.retry")(function* (id, idempotencyKey) {
         const { namespace } = yield* authorize("task:retry")
         const graph = (yield* graphs.stored(namespace, id)) ?? (yield* graphNotFound(id))
+        const earlier = yield* scheduler.earlierRetry({ retryOf: id, name: graph.name ?? undefined, idempotencyKey })
+        if (earlier !== undefined) return yield* withTasks(namespace, earlier)
         if (graph.ending || graph.tasks.some(({ task }) => !isTerminal(task.status))) {
           return yield* conflict(id, "has not ended; cancel it first")
         }
@@ -146,9 +220,11 @@ export class Graphs extends Context.Service<
           at: DateTime.formatIso(yield* DateTime.now),
           agents: new Map(known.flatMap((agent) => (agent === undefined ? [] : [[agent.id, agent] as const]))),
           id: GraphId.make(ids.next()),
-          nextTaskId: () => TaskId.make(ids.next(), { disableChecks: true })
+          nextTaskId: () => TaskId.make(ids.next(), { disableChecks: true }),
+          idempotencyKey
         })
-        return yield* scheduler.retryGraph(again)
+        const accepted = yield* scheduler.retryGraph(again)
+        return accepted.duplicate ? yield* withTasks(namespace, accepted) : accepted
       }, orUnavailable)
 
       const getTask = Effect.fnUntraced(function* (namespace: Namespace, id: TaskId) {
@@ -183,7 +259,7 @@ export class Graphs extends Context.Service<
         return yield* getTask(namespace, id)
       }, orUnavailable)
 
-      return Graphs.of({ list, wait, cancel, retry, waitTree, cancelTree })
+      return Graphs.of({ list, wait, cancel, pause, resume, pauseTree, resumeTree, retry, waitTree, cancelTree })
     })
   )
 

@@ -154,6 +154,8 @@ export class Signals extends Context.Service<
         const outcome = yield* ledger.signals.resume(namespace, id, actor)
         const task = (yield* tasks.get(namespace, id)) ?? (yield* taskNotFound(id))
         if (outcome === "not_paused") return yield* inState(task, `is ${task.status}, not paused`)
+        if (outcome === "held")
+          return yield* inState(task, "is paused with its graph, or with a task above it: resume that")
         return outcome === "waits" ? yield* inState(task, "waits for a signal, and goes on when it comes") : task
       }, orUnavailable)
 

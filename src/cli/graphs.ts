@@ -162,6 +162,36 @@ const cancel = Command.make(
   })
 ).pipe(Command.provide(Client.layer), Command.withDescription("Cancel all of a graph that has not ended"))
 
+const pause = Command.make(
+  "pause",
+  { id, reason: Flag.String("reason").pipe(Flag.withDescription("Kept for whoever asks why"), Flag.optional) },
+  Effect.fn("graphs.pause")(function* (given) {
+    const client = yield* Client
+    const output = yield* Output
+    const payload = Record.getSomes({ reason: given.reason })
+    yield* output.answer(
+      yield* client.graphs.pause({ params: { id: given.id }, payload }),
+      (graph) => `${GraphView.title(graph)} is paused: ${GraphView.sum(graph)}`
+    )
+  })
+).pipe(
+  Command.provide(Client.layer),
+  Command.withDescription("Set all of a graph aside that has not ended, until it is resumed")
+)
+
+const resume = Command.make(
+  "resume",
+  { id },
+  Effect.fn("graphs.resume")(function* (given) {
+    const client = yield* Client
+    const output = yield* Output
+    yield* output.answer(
+      yield* client.graphs.resume({ params: { id: given.id } }),
+      (graph) => `${GraphView.title(graph)} goes on: ${GraphView.sum(graph)}`
+    )
+  })
+).pipe(Command.provide(Client.layer), Command.withDescription("Back to work with a paused graph"))
+
 const retry = Command.make(
   "retry",
   {
@@ -170,12 +200,19 @@ const retry = Command.make(
       Flag.withAlias("d"),
       Flag.withDefault(false),
       Flag.withDescription("Come back once it is accepted instead of following it to its end")
+    ),
+    idempotencyKey: Flag.String("idempotency-key").pipe(
+      Flag.withDescription("The same key retries it once; a fresh one if not given"),
+      Flag.optional
     )
   },
   Effect.fn("graphs.retry")(function* (given) {
     const client = yield* Client
     const output = yield* Output
-    const accepted = yield* client.graphs.retry({ params: { id: given.id } })
+    const key = Option.getOrElse(given.idempotencyKey, () => crypto.randomUUID())
+    const accepted = yield* againIfAnswerWasLost(
+      client.graphs.retry({ params: { id: given.id }, headers: { "idempotency-key": key } })
+    )
     if (given.detach) return yield* output.answer(accepted, showAccepted)
     yield* awaitGraph(accepted.id)
   })
@@ -186,5 +223,5 @@ const retry = Command.make(
 
 export const graphs = Command.make("graphs").pipe(
   Command.withDescription("Run tasks that depend on each other"),
-  Command.withSubcommands([run, get, list, wait, cancel, retry])
+  Command.withSubcommands([run, get, list, wait, cancel, pause, resume, retry])
 )

@@ -113,14 +113,21 @@ const show = ({ awaiting, data, next_after: next }: TaskSignals, ink: Ink.Ink) =
 const stateLine = (task: Task) =>
   `${task.id}  ${task.status}${task.waiting_for === null ? "" : ` (waits for ${task.waiting_for})`}`
 
+const tree = Flag.Boolean("tree").pipe(Flag.withDefault(false), Flag.withDescription("All tasks below it too"))
+
+const ofTree = (isTree: boolean) => (isTree ? { tree: true } : {})
+
 export const pause = Command.make(
   "pause",
-  { id, reason: Flag.String("reason").pipe(Flag.withDescription("Kept for whoever asks why"), Flag.optional) },
+  { id, tree, reason: Flag.String("reason").pipe(Flag.withDescription("Kept for whoever asks why"), Flag.optional) },
   Effect.fn("tasks.pause")(function* (given) {
     const client = yield* Client
     const output = yield* Output
     const payload = Record.getSomes({ reason: given.reason })
-    yield* output.answer(yield* client.signals.pause({ params: { id: given.id }, payload }), stateLine)
+    yield* output.answer(
+      yield* client.signals.pause({ params: { id: given.id }, query: ofTree(given.tree), payload }),
+      stateLine
+    )
   })
 ).pipe(
   Command.provide(Client.layer),
@@ -129,10 +136,13 @@ export const pause = Command.make(
 
 export const resume = Command.make(
   "resume",
-  { id },
+  { id, tree },
   Effect.fn("tasks.resume")(function* (given) {
     const client = yield* Client
     const output = yield* Output
-    yield* output.answer(yield* client.signals.resume({ params: { id: given.id } }), stateLine)
+    yield* output.answer(
+      yield* client.signals.resume({ params: { id: given.id }, query: ofTree(given.tree) }),
+      stateLine
+    )
   })
 ).pipe(Command.provide(Client.layer), Command.withDescription("Back to work with a task that was set aside"))

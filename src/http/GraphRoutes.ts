@@ -9,6 +9,7 @@ import { prefix } from "../../protocol/api/Wire.ts"
 import { withIdempotencyKey } from "../../protocol/IdempotencyKeys.ts"
 import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import * as Limits from "../../protocol/Limits.ts"
+import { PauseTask } from "../../protocol/Signal.ts"
 import { SubmitGraph } from "../../protocol/Task.ts"
 import { Graphs } from "../app/Graphs.ts"
 import { Tasks } from "../app/Tasks.ts"
@@ -18,6 +19,7 @@ import { makeBodyReader } from "./JsonRequest.ts"
 
 const decodeGraph = inputDecoder(SubmitGraph)
 const decodeCancel = inputDecoder(CancelTask)
+const decodePause = inputDecoder(PauseTask)
 
 const graphLocation = (id: string) => `${prefix}/graphs/${id}`
 
@@ -48,15 +50,23 @@ export const layer = HttpApiBuilder.group(
           return yield* graphs.cancel(params.id, reason)
         })
       )
+      .handleRaw(
+        "pause",
+        Effect.fnUntraced(function* ({ params }) {
+          const { reason } = yield* body.command(decodePause, { whenEmpty: {} })
+          return yield* graphs.pause(params.id, reason)
+        })
+      )
       .handleAll({
+        resume: ({ params }) => graphs.resume(params.id),
         list: ({ query }) => graphs.list(query),
         get: ({ params, query: { wait } }) =>
           wait === undefined
             ? tasks.graph(params.id)
             : // A node that stops answers with the graph as it stands rather than keep its caller waiting.
               Effect.raceFirst(graphs.wait(params.id, wait), Effect.andThen(draining.begun, tasks.graph(params.id))),
-        retry: Effect.fnUntraced(function* ({ params }) {
-          const accepted = yield* graphs.retry(params.id)
+        retry: Effect.fnUntraced(function* ({ headers, params }) {
+          const accepted = yield* graphs.retry(params.id, headers["idempotency-key"])
           yield* addHeaders({ location: graphLocation(accepted.id) })
           return accepted
         })

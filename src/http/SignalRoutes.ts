@@ -8,6 +8,7 @@ import { inputDecoder } from "../../protocol/InputDecoder.ts"
 import { parseJsonBytes } from "../../protocol/JsonBody.ts"
 import * as Limits from "../../protocol/Limits.ts"
 import { PauseTask } from "../../protocol/Signal.ts"
+import { Graphs } from "../app/Graphs.ts"
 import { Signals } from "../app/Signals.ts"
 import { json, makeBodyReader } from "./JsonRequest.ts"
 
@@ -18,6 +19,7 @@ export const layer = HttpApiBuilder.group(
   "signals",
   Effect.fnUntraced(function* (handlers) {
     const signals = yield* Signals
+    const graphs = yield* Graphs
     const body = yield* makeBodyReader
     return handlers
       .handleRaw(
@@ -36,14 +38,14 @@ export const layer = HttpApiBuilder.group(
       )
       .handleRaw(
         "pause",
-        Effect.fnUntraced(function* ({ params }) {
+        Effect.fnUntraced(function* ({ params, query }) {
           const { reason } = yield* body.command(decodePause, { whenEmpty: {} })
-          return yield* signals.pause(params.id, reason)
+          return yield* query.tree === true ? graphs.pauseTree(params.id, reason) : signals.pause(params.id, reason)
         })
       )
       .handleAll({
         list: ({ params, query }) => signals.list(params.id, query),
-        resume: ({ params }) => signals.resume(params.id)
+        resume: ({ params, query }) => (query.tree === true ? graphs.resumeTree(params.id) : signals.resume(params.id))
       })
   })
 )

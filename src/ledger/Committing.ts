@@ -206,7 +206,8 @@ export const make = (node: NodeName) =>
     /** Told of every announced change; whoever sets it looks for room that it made. */
     const watched: { changed: (changes: ReadonlyArray<TaskRows.ChangeRow>) => void } = { changed: () => {} }
 
-    const announce = (changes: ReadonlyArray<TaskRows.ChangeRow>): Effect.Effect<void> => {
+    /** `by`: who asked for it, where that is not this node. */
+    const announce = (changes: ReadonlyArray<TaskRows.ChangeRow>, by = actor): Effect.Effect<void> => {
       if (changes.length === 0) return Effect.void
       const facts = changes.filter(TaskRows.isFact)
       for (const { event, id } of changes.length === facts.length ? [] : changes) {
@@ -215,7 +216,11 @@ export const make = (node: NodeName) =>
       }
       watched.changed(facts)
       return Effect.andThen(
-        publish(facts.map((change) => TaskRows.changeEvent(change, actor))),
+        publish(
+          facts.map((change) =>
+            TaskRows.changeEvent(change, change.event === "TaskPaused" || change.event === "TaskResumed" ? by : actor)
+          )
+        ),
         offerReady(facts.filter((change) => change.status === "queued").map((change) => change.id))
       )
     }

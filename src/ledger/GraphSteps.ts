@@ -18,15 +18,16 @@ export const make = (committing: Committing): GraphLedger => {
 
   const due: GraphLedger["due"] = (limit) =>
     Effect.map(
-      rowsOf<{ readonly step: TaskId | null; readonly graph: GraphId | null }>(
+      rowsOf<{ readonly step: TaskId | null; readonly graph: GraphId | null; readonly pause: TaskId | null }>(
         "graphs_due",
         `select * from ${ledger}.graphs_due($1::int)`,
         [limit]
       ),
       (rows) =>
-        rows.flatMap(({ graph, step }): ReadonlyArray<GraphWork> => {
+        rows.flatMap(({ graph, pause, step }): ReadonlyArray<GraphWork> => {
           if (step !== null) return [{ _tag: "Step", id: step }]
-          return graph === null ? [] : [{ _tag: "Ending", id: graph }]
+          if (graph !== null) return [{ _tag: "Ending", id: graph }]
+          return pause === null ? [] : [{ _tag: "Pause", id: pause }]
         })
     )
 
@@ -36,7 +37,7 @@ export const make = (committing: Committing): GraphLedger => {
         "graph_step",
         `select t.id, t.namespace, t.status, t.dependencies_open as open, s.definition as step, s.phase, s.made, t.payload,
            t.payload is not null as has_payload
-         from graph_steps s join tasks t on t.id = s.task_id where s.task_id = $1::uuid and s.due`,
+         from graph_steps s join tasks t on t.id = s.task_id where s.task_id = $1::uuid and s.due and t.status <> 'paused'`,
         [id]
       ),
       ([row]) => {
@@ -146,7 +147,57 @@ export const make = (committing: Committing): GraphLedger => {
     return { cancelled: interrupted(answer?.changes ?? []), more: answer?.more ?? false }
   })
 
-  return { work, due, step, data, completedElements, decide, expand, advance, cancelRest, end, cancelGraph }
+  const pause: GraphLedger["pause"] = Effect.fnUntraced(function* (namespace, { _tag, id }, by) {
+    const [row] = yield* rowsOf<{ readonly outcome: "begun" | "unknown" | "ended" }>(
+      "pause_begin",
+      `select ${ledger}.pause_begin($1::text, $2::uuid, $3::uuid, $4::text, $5::text) as outcome`,
+      [namespace, _tag === "Graph" ? id : null, _tag === "Tree" ? id : null, by.actor, by.reason ?? null]
+    )
+    return row?.outcome ?? "unknown"
+  })
+
+  const resume: GraphLedger["resume"] = (namespace, { id }, by) =>
+    Effect.map(
+      rowsOf<{ readonly begun: boolean }>(
+        "pause_end",
+        `select ${ledger}.pause_end($1::text, $2::uuid, $3::text) as begun`,
+        [namespace, id, by]
+      ),
+      ([row]) => row?.begun === true
+    )
+
+  const carryPause: GraphLedger["carryPause"] = Effect.fnUntraced(function* (id, limit) {
+    const [answer] = yield* rowsOf<{
+      readonly more: boolean
+      readonly changes: ReadonlyArray<TaskRows.ChangeRow>
+      readonly actor: string | null
+    }>("pause_step", `select * from ${ledger}.pause_step($1::uuid, $2::int)`, [id, limit], patience)
+    const changed = answer?.changes ?? []
+    yield* announce(changed, answer?.actor ?? undefined)
+    return {
+      interrupted: changed.flatMap((change) =>
+        change.event === "TaskPaused" && change.agent_id !== null ? [{ id: change.id, ranOn: change.agent_id }] : []
+      ),
+      more: answer?.more ?? false
+    }
+  })
+
+  return {
+    pause,
+    resume,
+    carryPause,
+    work,
+    due,
+    step,
+    data,
+    completedElements,
+    decide,
+    expand,
+    advance,
+    cancelRest,
+    end,
+    cancelGraph
+  }
 }
 
 const interrupted = (changed: ReadonlyArray<TaskRows.ChangeRow>): ReadonlyArray<Interrupted> =>

@@ -47,7 +47,7 @@ interface PausedRow {
 }
 
 interface ResumedRow {
-  readonly outcome: "resumed" | "unknown" | "not_paused" | "waits"
+  readonly outcome: "resumed" | "unknown" | "not_paused" | "waits" | "held"
   readonly change: TaskRows.ChangeRow | null
 }
 

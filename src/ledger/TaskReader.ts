@@ -170,7 +170,7 @@ export class TaskReader extends Context.Service<
       const graph = Effect.fn("TaskReader.graph")(
         function* (namespace: Namespace, id: GraphId) {
           const [found] = yield* sql<Views.GraphRow>`
-            select ${sql.literal(Views.graphColumns)} from graphs g where g.id = ${id} and g.namespace = ${namespace}
+            select ${sql.literal(Views.graphColumns)}, ${sql.literal(Views.graphPausedColumn)} from graphs g where g.id = ${id} and g.namespace = ${namespace}
           `
           if (found === undefined) return undefined
           const tasks = yield* sql<Views.GraphTaskRow>`

@@ -144,7 +144,14 @@ const ofAttempts: ReadonlySet<Event["type"]> = new Set([
 /** `g` is the graph. */
 export const graphColumns = `g.id, g.namespace, g.name, ${utc("g.created_at", "created_at")}, g.on_failure, g.retry_of`
 
-export type GraphRow = Pick<Graph, "id" | "namespace" | "name" | "created_at" | "on_failure" | "retry_of">
+/** How a graph `g` is paused as a whole; null when it is not. */
+export const graphPausedColumn = `(
+  select json_build_object('phase', p.phase, 'actor', p.actor, 'reason', p.reason) from pauses p where p.id = g.id
+) as paused`
+
+export type GraphRow = Pick<Graph, "id" | "namespace" | "name" | "created_at" | "on_failure" | "retry_of"> & {
+  readonly paused: NonNullable<Graph["paused"]> | null
+}
 
 /**
  * A task as its graph shows it. A result is looked into only where that is safe: Postgres cannot take apart a JSON
@@ -175,7 +182,7 @@ export interface ElementsRow {
 }
 
 export const graphOfRows = (
-  graph: GraphRow,
+  { paused, ...graph }: GraphRow,
   rows: ReadonlyArray<GraphTaskRow>,
   elements: ReadonlyArray<ElementsRow>
 ): Graph => {
@@ -192,5 +199,5 @@ export const graphOfRows = (
   const counts: Record<string, number> = {}
   for (const { status } of tasks) counts[status] = (counts[status] ?? 0) + 1
   const open = ["pending", "queued", "running", "paused"].some((status) => counts[status] !== undefined)
-  return { ...graph, counts, ended: !open, tasks }
+  return { ...graph, counts, ended: !open, ...(open && paused !== null && { paused }), tasks }
 }

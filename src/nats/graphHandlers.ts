@@ -17,6 +17,8 @@ export const graphHandlers = Effect.gen(function* () {
     "graphs.wait": ({ id, timeout_ms = waitMillisDefault }, { stopping }) =>
       Effect.raceFirst(graphs.wait(id, Duration.millis(timeout_ms)), Effect.andThen(stopping, tasks.graph(id))),
     "graphs.cancel": ({ id, reason }) => graphs.cancel(id, reason),
-    "graphs.retry": ({ id }) => graphs.retry(id)
+    "graphs.pause": ({ id, reason }) => graphs.pause(id, reason),
+    "graphs.resume": ({ id }) => graphs.resume(id),
+    "graphs.retry": ({ id }, { key }) => graphs.retry(id, key)
   } satisfies Partial<Handlers>
 })

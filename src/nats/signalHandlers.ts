@@ -5,18 +5,20 @@
 import { Duration, Effect } from "effect"
 import { defaultStream } from "../../protocol/Chunk.ts"
 import * as Limits from "../../protocol/Limits.ts"
+import { Graphs } from "../app/Graphs.ts"
 import { Signals } from "../app/Signals.ts"
 import { TaskStreams } from "../app/TaskStreams.ts"
 import type { Handlers } from "./Handlers.ts"
 
 export const signalHandlers = Effect.gen(function* () {
   const signals = yield* Signals
+  const graphs = yield* Graphs
   const streams = yield* TaskStreams
   return {
     "tasks.signal": ({ id, name, payload = null }, { key }) => signals.send(id, { name, payload, idempotencyKey: key }),
     "tasks.signals": ({ id, ...page }) => signals.list(id, page),
-    "tasks.pause": ({ id, reason }) => signals.pause(id, reason),
-    "tasks.resume": ({ id }) => signals.resume(id),
+    "tasks.pause": ({ id, reason, tree }) => (tree === true ? graphs.pauseTree(id, reason) : signals.pause(id, reason)),
+    "tasks.resume": ({ id, tree }) => (tree === true ? graphs.resumeTree(id) : signals.resume(id)),
     "tasks.stream": (
       { after = 0, id, limit = Limits.pageEntriesDefault, name = defaultStream, timeout_ms = 0 },
       { stopping }

@@ -14,6 +14,10 @@ export const layer = Layer.effect(
       cancel: (id) => Effect.andThen(authorize("task:cancel"), Effect.fail(new GraphNotFound({ graph_id: id }))),
       retry: (id) =>
         Effect.andThen(authorize("task:retry"), Effect.fail(new Conflict({ reason: "state", detail: id }))),
+      pause: (id) => Effect.andThen(authorize("task:pause"), Effect.fail(new GraphNotFound({ graph_id: id }))),
+      resume: (id) => Effect.andThen(authorize("task:pause"), Effect.fail(new GraphNotFound({ graph_id: id }))),
+      pauseTree: (id) => Effect.andThen(authorize("task:pause"), tasks.get(id)),
+      resumeTree: (id) => Effect.andThen(authorize("task:pause"), tasks.get(id)),
       waitTree: tasks.wait,
       cancelTree: tasks.cancel
     })
