@@ -60,25 +60,30 @@ export const isolation: Scenario = {
         }
 
         for (const way of ways) await makeAgent(client, way, way, slots)
-        // All processes of it: as many attempts at a time as there may be.
-        const busy = await Promise.all(Array.from({ length: slots }, () => attempt(client, "isolated", 2_000)))
-        const pids = [...new Set(busy.map(({ pid }) => pid))]
+        const warm = await processesOf(client)
+        const memories = warm.map((pid) => [
+          memoryMegabytes({ pid, tree: false }),
+          memoryMegabytes({ pid, tree: true })
+        ])
         const single = eachWay((): Array<number> => [])
         for (let n = 0; n < singles; n++) {
           for (const way of ways) single[way].push((await attempt(client, way)).millis)
         }
 
-        const costs: ReadonlyArray<Cost> = [
-          { name: "node", pid: platform.pid, tree: false },
-          ...pids.map((pid) => ({ name: `process-${pid}`, pid, tree: false }))
-        ]
-        const cpu = () => Object.values(cpuMicros(costs)).reduce((sum, micros) => sum + micros, 0)
         const rate = eachWay((): Array<number> => [])
         const micros = eachWay((): Array<number> => [])
         const size = Math.max(100, Math.min(500, Math.ceil(tasks / 60)))
         const done = { ...eachWay(() => singles), isolated: singles + slots }
         for (let n = 0; n < batches; n++) {
           for (const way of ways) {
+            const pids = way === "isolated" ? await processesOf(client) : []
+            if (way === "isolated") done[way] += slots
+            const costs: ReadonlyArray<Cost> = [platform.pid, ...pids].map((pid) => ({
+              name: `${pid}`,
+              pid,
+              tree: false
+            }))
+            const cpu = () => Object.values(cpuMicros(costs)).reduce((sum, micros) => sum + micros, 0)
             const before = cpu()
             const began = performance.now()
             const batch = Array.from({ length: size }, () => ({ agent: way, payload: {} }))
@@ -104,14 +109,20 @@ export const isolation: Scenario = {
           done_in_node_per_s: median(rate["in-node"]),
           cpu_us_isolated: Math.round(median(micros.isolated)),
           cpu_us_in_node: Math.round(median(micros["in-node"])),
-          processes: pids.length,
-          rss_process_mb: median(pids.map((pid) => memoryMegabytes({ pid, tree: false }))),
-          pss_process_mb: median(pids.map((pid) => memoryMegabytes({ pid, tree: true })))
+          processes: warm.length,
+          rss_process_mb: median(memories.map(([rss = Number.NaN]) => rss)),
+          pss_process_mb: median(memories.map(([, pss = Number.NaN]) => pss))
         }
         return figures
       },
       { environment: { DATAMCP_BEHAVIOURS: behaviours.join(",") } }
     )
+}
+
+/** The processes of the isolated agent, all of them at work for a moment; those that were idle for long have been ended. */
+const processesOf = async (client: Client): Promise<ReadonlyArray<number>> => {
+  const made = await Promise.all(Array.from({ length: slots }, () => attempt(client, "isolated", 1_000)))
+  return [...new Set(made.map(({ pid }) => pid))]
 }
 
 /** Waits until an agent has completed so many tasks, looking often: a batch takes less than a second. */
