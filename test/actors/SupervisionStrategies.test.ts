@@ -92,7 +92,7 @@ layer(Layer.merge(world, hasty), { excludeTestServices: true, timeout: "60 secon
         const after = yield* until(leases(agentId), (found) => found[1]?.restarts === 1)
         yield* untilTrue(() => tasks.filter((id) => probe.of(id).length === 2).length === 1)
         expect([after[0], after[2]]).toEqual([before[0], before[2]])
-        expect(tasks.map((id) => probe.of(id).length).sort()).toEqual([1, 1, 2])
+        expect(tasks.map((id) => probe.of(id).length).sort((left, right) => left - right)).toEqual([1, 1, 2])
         expect(yield* eventsOf(agentId)).toEqual([])
         yield* probe.gate("alone").open
         for (const task of yield* ended(tasks)) expect(task).toMatchObject({ status: "completed", attempt: 1 })
