@@ -7,6 +7,7 @@ import { bloat } from "./bloat.ts"
 import { finding } from "./finding.ts"
 import { graphs } from "./graphs.ts"
 import { idle } from "./idle.ts"
+import { isolation } from "./isolation.ts"
 import { memory } from "./memory.ts"
 import { nodes } from "./nodes.ts"
 import { payloads } from "./payloads.ts"
@@ -22,6 +23,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   agents,
   nodes,
   rules,
+  isolation,
   idle,
   memory,
   finding,

@@ -1,5 +1,5 @@
 /**
- * One program out of a newer Debian (or Ubuntu) release, without installing anything.
+ * Programs out of a newer Debian (or Ubuntu) release, or the machine's own, without installing anything.
  *
  * The package comes through the mirror, proxy and keys that this machine's own apt uses; apt verifies the release's
  * signature and the package's hash. It is unpacked in a folder of ours: no system file, list or lock is touched, no maintainer script
@@ -35,19 +35,34 @@ export const isAvailable: Effect.Effect<boolean, never, ChildProcessSpawner.Chil
 )
 
 /**
- * Fetches the package and moves its program to `target`, whole or not at all. Fails with `EmbeddedProblem`
+ * Fetches the package of a newer release and moves its program to `target`, whole or not at all. Fails with `EmbeddedProblem`
  * (`DownloadFailed`) that quotes apt.
  */
 export const fetchProgram = Effect.fn("DebianPackage.fetchProgram")(function* (wanted: Wanted, target: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
+  const folder = yield* fs.makeTempDirectoryScoped({ directory: path.dirname(target), prefix: "fetch-" })
+  yield* unpack([wanted.packageName], "newer", folder)
+  yield* fs.rename(path.join(folder, "unpacked", wanted.program), target)
+}, Effect.scoped)
+
+/**
+ * Fetches packages of a newer release, or of the machine's own, and unpacks them together in `unpacked` below `folder`.
+ * What they need besides is not fetched. Fails with `EmbeddedProblem` (`DownloadFailed`) that quotes apt.
+ */
+export const unpack = Effect.fn("DebianPackage.unpack")(function* (
+  packageNames: ReadonlyArray<string>,
+  from: "newer" | "own",
+  folder: string
+) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
   const release = yield* osRelease
   const archive = ownArchive(yield* machineSources, release.codename)
-  const suites = newerReleases[release.id] ?? []
+  const suites = archive === undefined ? [] : from === "own" ? [archive] : (newerReleases[release.id] ?? [])
   if (archive === undefined || suites.length === 0) {
     return yield* failed(`the apt of this machine (${release.id} ${release.codename}) names no archive to take it from`)
   }
-  const folder = yield* fs.makeTempDirectoryScoped({ directory: path.dirname(target), prefix: "fetch-" })
   const machineConfig = yield* runProgram("apt-config", ["dump"])
   yield* Effect.forEach(["sources", "state/lists/partial", "cache/archives/partial", "unpacked"], (name) =>
     fs.makeDirectory(path.join(folder, name), { recursive: true })
@@ -59,15 +74,16 @@ export const fetchProgram = Effect.fn("DebianPackage.fetchProgram")(function* (w
       Effect.gen(function* () {
         yield* fs.writeFileString(path.join(folder, "sources/release.sources"), sourcesFile(keyed, suite, components))
         yield* apt(folder, ["update", "--error-on=any"])
-        yield* apt(folder, ["download", wanted.packageName])
+        yield* apt(folder, ["download", ...packageNames])
       })
     )
   )
-  const packageFile = (yield* fs.readDirectory(folder)).find((name) => name.endsWith(".deb"))
-  if (packageFile === undefined) return yield* failed("apt reported success but left no package")
-  yield* runProgram("dpkg-deb", ["-x", path.join(folder, packageFile), path.join(folder, "unpacked")])
-  yield* fs.rename(path.join(folder, "unpacked", wanted.program), target)
-}, Effect.scoped)
+  const packageFiles = (yield* fs.readDirectory(folder)).filter((name) => name.endsWith(".deb"))
+  if (packageFiles.length === 0) return yield* failed("apt reported success but left no package")
+  for (const packageFile of packageFiles) {
+    yield* runProgram("dpkg-deb", ["-x", path.join(folder, packageFile), path.join(folder, "unpacked")])
+  }
+})
 
 const apt = Effect.fnUntraced(function* (folder: string, args: ReadonlyArray<string>) {
   const result = yield* runProgram("apt-get", ["-q", ...args], {

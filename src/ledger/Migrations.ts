@@ -1,6 +1,9 @@
 /**
  * Brings a database to the schema of this version: the numbered files of `sql/`, forward only and each once, then the
  * ledger's functions, in one transaction. Several nodes may start at once: an advisory lock lets one of them migrate while the others wait.
+ *
+ * A database that a newer version has migrated is used as it is, because migrations add; one whose migrations say that a node must
+ * know what this version does not know is refused, and nothing is changed.
  */
 import { Effect, FileSystem, Path, Schema } from "effect"
 import { SqlClient } from "effect/sql"
@@ -19,7 +22,7 @@ const folder = new URL("../../sql/", import.meta.url)
 /** Any number that nobody else uses: names the lock under which migrations run. */
 const advisoryLock = 4_815_162_342
 
-/** Applies what is missing. Returns the names of what was applied. */
+/** Applies what is missing. Returns the names of what was applied. Fails with `MigrationFailed`, having changed nothing. */
 export const migrate = Effect.fn("Migrations.migrate")(
   function* () {
     const sql = yield* SqlClient.SqlClient
@@ -48,8 +51,13 @@ export const migrate = Effect.fn("Migrations.migrate")(
               )
             )
           yield* sql`insert into datamcp_migrations (name) values (${name})`
+          const mustKnow = /^-- Nodes must know: (\S+)$/m.exec(text)?.[1]
+          if (mustKnow !== undefined) {
+            yield* sql`update datamcp_migrations set nodes_must_know = ${mustKnow} where name = ${name}`
+          }
           applied.push(name)
         }
+        yield* refuseWhatIsTooNew(names)
         applied.push(...(yield* LedgerFunctions.create))
       })
     )
@@ -64,3 +72,16 @@ export const migrate = Effect.fn("Migrations.migrate")(
     return new MigrationFailed({ file: "none", message })
   })
 )
+
+/** `known` are the names of this version's migrations. */
+const refuseWhatIsTooNew = Effect.fnUntraced(function* (known: ReadonlyArray<string>) {
+  const sql = yield* SqlClient.SqlClient
+  const [newer] = yield* sql<{ name: string; must_know: string }>`
+    select name, nodes_must_know as must_know from datamcp_migrations
+    where nodes_must_know is not null and not nodes_must_know = any(${known}) order by name limit 1`
+  if (newer === undefined) return
+  return yield* new MigrationFailed({
+    file: newer.name,
+    message: `A newer version of datamcp has changed this database (${newer.name}), and versions that do not know ${newer.must_know} cannot use it. Start that version, or a newer one.`
+  })
+})

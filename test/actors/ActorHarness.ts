@@ -16,6 +16,7 @@ import { Placement } from "../../actors/ports/Placement.ts"
 import * as Reconciler from "../../actors/Reconciler.ts"
 import { Scheduler } from "../../actors/Scheduler.ts"
 import { UuidV7 } from "../../actors/UuidV7.ts"
+import type { SupervisionStrategy } from "../../protocol/Agent.ts"
 import { AgentId, Namespace, NodeName, type TaskId } from "../../protocol/Ids.ts"
 import { Principal, permissions } from "../../protocol/Permission.ts"
 import { isTerminal, type SubmitTask } from "../../protocol/Task.ts"
@@ -148,6 +149,7 @@ export interface AgentOptions {
   readonly status?: string
   /** `pure`: said to be idempotent. */
   readonly type?: "probe" | "pure"
+  readonly supervision?: SupervisionStrategy
 }
 
 let agents = 0
@@ -159,7 +161,8 @@ export const agent = Effect.fnUntraced(function* (options: AgentOptions = {}) {
   const configuration = {
     max_concurrent_tasks: options.concurrency ?? 1,
     settings: options.settings ?? {},
-    retry: { delay_ms: 1, jitter: 0, ...options.retry }
+    retry: { delay_ms: 1, jitter: 0, ...options.retry },
+    ...(options.supervision !== undefined && { supervision: options.supervision })
   }
   yield* sql`
     insert into agents (id, namespace, name, type, capabilities, configuration, desired_instances, status, updated_at)

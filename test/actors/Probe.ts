@@ -61,6 +61,7 @@ export const layer = Layer.effectContext(
     let running = 0
     let peak = 0
     let open = { now: 0, ever: 0 }
+    const opens = new Map<unknown, number>()
 
     const gate = (name: string) => {
       const known = gates.get(name)
@@ -80,6 +81,12 @@ export const layer = Layer.effectContext(
           const broken = field(settings, "broken")
           if (broken === "settings") return yield* new SettingsInvalid({ message: "they are broken" })
           if (broken === "open") return yield* Effect.die(new Error("cannot open"))
+          // Those of the numbers, among all that were made under this tag.
+          if (Array.isArray(broken)) {
+            const number = (opens.get(field(settings, "tag")) ?? 0) + 1
+            opens.set(field(settings, "tag"), number)
+            if (broken.includes(number)) return yield* Effect.die(new Error(`cannot open: ${number}`))
+          }
           const opening = field(settings, "opening")
           if (typeof opening === "string") yield* gate(opening).await
           yield* Effect.acquireRelease(

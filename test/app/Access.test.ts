@@ -29,6 +29,7 @@ import { LimitRules } from "../../src/app/LimitRules.ts"
 import { Nodes } from "../../src/app/Nodes.ts"
 import { Retention } from "../../src/app/Retention.ts"
 import { Schedules } from "../../src/app/Schedules.ts"
+import { Supervision } from "../../src/app/Supervision.ts"
 import { System } from "../../src/app/System.ts"
 import { TaskControl } from "../../src/app/TaskControl.ts"
 import { Tasks } from "../../src/app/Tasks.ts"
@@ -46,6 +47,7 @@ type Services =
   | Schedules
   | LimitRules
   | Nodes
+  | Supervision
   | BehaviourCatalogue
   | System
   | UuidV7
@@ -129,6 +131,28 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
     get: { needs: ["node:read"], attempt: () => Nodes.use((s) => s.get(node)) },
     drain: { needs: ["node:drain"], attempt: () => Nodes.use((s) => s.drain(node)) },
     undrain: { needs: ["node:drain"], attempt: () => Nodes.use((s) => s.undrain(node)) }
+  },
+  Supervision: {
+    show: {
+      needs: ["agent:read", "task:read"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Supervision.use((s) => s.show({ agent }))
+    },
+    restart: {
+      needs: ["agent:supervise"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Supervision.use((s) => s.restart(agent, 0, {}))
+    },
+    quarantine: {
+      needs: ["agent:supervise"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Supervision.use((s) => s.quarantine(agent, 0, {}))
+    },
+    release: {
+      needs: ["agent:supervise"],
+      missing: "AgentNotFound",
+      attempt: ({ agent }) => Supervision.use((s) => s.release(agent, 0, {}))
+    }
   },
   Graphs: {
     list: { needs: ["task:read"], attempt: () => Graphs.use((s) => s.list({})) },
@@ -452,6 +476,7 @@ layer(cases, { excludeTestServices: true, timeout: "60 seconds" })("every method
         Schedules: yield* Schedules,
         LimitRules: yield* LimitRules,
         Nodes: yield* Nodes,
+        Supervision: yield* Supervision,
         BehaviourCatalogue: yield* BehaviourCatalogue,
         System: yield* System
       }

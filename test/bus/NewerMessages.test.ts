@@ -2,7 +2,9 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Result, Schema } from "effect"
 import { Chunk } from "../../protocol/Chunk.ts"
+import { NodeName } from "../../protocol/Ids.ts"
 import { Notice } from "../../protocol/Notice.ts"
+import { type HostedInstance, SupervisionAnswer, SupervisionQuestion } from "../../protocol/Supervision.ts"
 import { decode } from "../../src/bus/DispatchCodec.ts"
 import { namespace, newAgent, order } from "./BusFixture.ts"
 
@@ -29,6 +31,20 @@ describe("a field that we do not know", () => {
       data: 1
     }
     expect(Schema.decodeUnknownSync(Chunk)({ ...chunk, mood: "calm" })).toEqual(chunk)
+  })
+})
+
+describe("a field that we do not know in what a node says of itself", () => {
+  it("does not hide its instances", () => {
+    const instance: HostedInstance = {
+      ...{ agent_id: newAgent(), index: 0, state: "running", epoch: 1, since: "2026-11-23T10:00:00.000Z" },
+      ...{ next_start_at: null, restarts_recent: 0, task_crashes_recent: 0, last_crash: null },
+      ...{ waiting: 0, running: 0, tasks: [] }
+    }
+    const answer: SupervisionAnswer = { node: NodeName.make("young"), instances: [instance], last: true }
+    const newer = { ...answer, instances: [{ ...instance, mood: "calm" }], mood: "calm" }
+    expect(Schema.decodeUnknownSync(SupervisionAnswer)(newer)).toEqual(answer)
+    expect(Schema.decodeUnknownSync(SupervisionQuestion)({ agents: [], mood: "calm" })).toEqual({ agents: [] })
   })
 })
 

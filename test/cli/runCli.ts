@@ -21,6 +21,8 @@ export interface CliRun {
 export interface CliOptions {
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
+  /** Another version of the program. */
+  readonly program?: string
   readonly stdin?: string | Uint8Array
   /** Longest run; 20 s unless told. */
   readonly millisMax?: number
@@ -33,13 +35,17 @@ const runMillisMax = 40_000
 
 export const runCli = (args: ReadonlyArray<string>, options: CliOptions = {}) =>
   Effect.callback<CliRun>((resume) => {
-    const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", program, ...args], {
-      cwd: options.cwd ?? "/",
-      env: { PATH: process.env["PATH"] ?? "", LANG: "C.UTF-8", NODE_COMPILE_CACHE: compileCache, ...options.env },
-      stdio: "pipe",
-      timeout: options.millisMax ?? runMillisMax,
-      killSignal: "SIGKILL"
-    })
+    const child = spawn(
+      process.execPath,
+      ["--disable-warning=ExperimentalWarning", options.program ?? program, ...args],
+      {
+        cwd: options.cwd ?? "/",
+        env: { PATH: process.env["PATH"] ?? "", LANG: "C.UTF-8", NODE_COMPILE_CACHE: compileCache, ...options.env },
+        stdio: "pipe",
+        timeout: options.millisMax ?? runMillisMax,
+        killSignal: "SIGKILL"
+      }
+    )
     let stdout = ""
     let stderr = ""
     child.stdout.setEncoding("utf8").on("data", (text: string) => {

@@ -38,6 +38,26 @@ describe("migrating", () => {
       })
     )
 
+    it.effect("of a newer version leave the database to older ones, unless they say what a node must know", () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`drop schema ${sql(ledger)} cascade`
+        yield* sql`insert into datamcp_migrations (name, nodes_must_know)
+          values ('9998_adds.sql', null), ('9999_takes.sql', '0013_supervision.sql')`
+        expect(yield* migrate()).toEqual([`functions/${ledger}`])
+
+        yield* sql`drop schema ${sql(ledger)} cascade`
+        yield* sql`update datamcp_migrations set nodes_must_know = '9998_adds.sql' where name = '9999_takes.sql'`
+        const refused = yield* Effect.flip(migrate())
+        expect(refused).toMatchObject({ _tag: "MigrationFailed", file: "9999_takes.sql" })
+        expect(refused.message).toContain("versions that do not know 9998_adds.sql cannot use it")
+        expect(yield* schemas).not.toContain(ledger)
+
+        yield* sql`delete from datamcp_migrations where name like '999%'`
+        expect(yield* migrate()).toEqual([`functions/${ledger}`])
+      })
+    )
+
     it.effect("brings the functions of a version back that nodes return to", () =>
       Effect.gen(function* () {
         const sql = yield* SqlClient.SqlClient
