@@ -334,13 +334,14 @@ const checks: ReadonlyArray<Check> = [
   },
   {
     id: "C14",
-    promise: "No task has more attempts than it may, and every one that failed is among the dead letters.",
+    promise:
+      "No task has more attempts than it may, and every one that failed and was not retried is among the dead letters.",
     looked: tasksLooked,
     *find(index) {
       const dead = new Set(index.state.deadLetters)
-      for (const { attempt, id, max_attempts, status } of index.state.tasks) {
+      for (const { attempt, id, max_attempts, retried, status } of index.state.tasks) {
         if (attempt > max_attempts) yield { subject: id, found: `attempt ${attempt} of ${max_attempts}` }
-        else if ((status === "failed" || status === "timeout") && !dead.has(id)) {
+        else if ((status === "failed" || status === "timeout") && retried !== true && !dead.has(id)) {
           yield { subject: id, found: `${status}, and not among the dead letters` }
         }
       }
