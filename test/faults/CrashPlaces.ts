@@ -197,7 +197,7 @@ export const crashPlaces: ReadonlyArray<CrashPlace> = [
   ...commits(undefined, "queue_due", "agents_with_work", "orphans", "without_agent", "admit_open", "tidy"),
   ...commits(undefined, "graphs_due", "expire_awaits", "expire_results"),
   ...commits(graph, "graph_step", "graph_data", "graph_decide", "graph_expand", "graph_advance", "results"),
-  ...commits(failingMap, "graph_cancel"),
+  ...commits((at) => Promise.all([failingMap(at), cancelledGraph(at)]), "graph_cancel"),
   ...commits(retriedGraph, "graph_elements"),
   ...commits(cancelledGraph, "graph_end"),
   ...commits(signalled, "signal", "take_signal", "park"),

@@ -119,7 +119,11 @@ export const slowReaders: Fault = {
         })
       if (!(await hook("good", good.port)).ok) throw new Error("a webhook could not be made")
       const emit = { chunks, bytes: chunkBytes }
-      const written = await submitOnce(run, node, { kind: "submit", key: "stream", body: { agent: "echo", payload: { emit } } })
+      const written = await submitOnce(run, node, {
+        kind: "submit",
+        key: "stream",
+        body: { agent: "echo", payload: { emit } }
+      })
       const task = written.taskId ?? ""
       const status = async () => (await bodyOf(await call(run.rig, node, "GET", `/tasks/${task}`))).status
       while ((await status()) !== "completed") await seconds(0.5)
@@ -135,14 +139,14 @@ export const slowReaders: Fault = {
       const memory = residentMiB(node)
       const lateBefore = late.splice(0)
 
+      run.injected("an endpoint of a webhook never answers")
+      await hook("hanging", hanging.port)
       run.injected(`${readers} readers of a stream stop reading`)
       const stalled = Array.from({ length: readers }, () => openReader(run, node, task, 0, false))
       for (const { socket } of stalled) sockets.push(socket)
       run.injected("a subscriber of everything stops reading")
       const subscriber = stallSubscriber(run.rig.nats.port)
       sockets.push(subscriber)
-      run.injected("an endpoint of a webhook never answers")
-      await hook("hanging", hanging.port)
       const from = run.history.operations.length
       const began = performance.now()
       let subscriberCut: number | undefined
@@ -151,7 +155,9 @@ export const slowReaders: Fault = {
       const watch = async (until: () => boolean) => {
         while (!until()) {
           await seconds(1)
-          largest = Math.max(largest, residentMiB(node))
+          const resident = residentMiB(node)
+          if (resident > largest + 8) run.tell(`the node has grown by ${Math.round(resident - memory)} MiB`)
+          largest = Math.max(largest, resident)
           if (subscriberCut !== undefined) continue
           const names = await Promise.resolve(run.rig.nats.connections).then((effect) => run.rig.run(effect))
           if (!names.some(({ name }) => name === "stalled") && performance.now() - began > 1_000) {
@@ -177,7 +183,10 @@ export const slowReaders: Fault = {
           const got = reader.numbers()
           const again = openReader(run, node, task, got.at(-1) ?? 0, true)
           await again.readOn()
-          return { wasCut: !reader.isEnded(), whole: isWhole([...got, ...again.numbers()].slice(0, reader.isEnded() ? chunks : undefined)) }
+          return {
+            wasCut: !reader.isEnded(),
+            whole: isWhole([...got, ...again.numbers()].slice(0, reader.isEnded() ? chunks : undefined))
+          }
         })
       )
       const under = latencies(run, from)

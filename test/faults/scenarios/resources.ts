@@ -53,7 +53,9 @@ export const fillArtifactsDisk: Fault = {
         if (outcome === "ok") run.tell("a large payload was accepted although there is no room")
       }
       await seconds(run.chance.between(2, 4))
-      const ordinary = run.history.operations.slice(from).filter(({ key, kind }) => kind === "submit" && !key.startsWith("large"))
+      const ordinary = run.history.operations
+        .slice(from)
+        .filter(({ key, kind }) => kind === "submit" && !key.startsWith("large"))
       asked += ordinary.length
       accepted += ordinary.filter(({ outcome }) => outcome === "ok").length
       disk?.free()
@@ -68,7 +70,9 @@ export const fillArtifactsDisk: Fault = {
     }
     const count = (which: (status: number) => boolean) =>
       [...statuses].reduce((sum, [status, times]) => sum + (which(status) ? times : 0), 0)
-    run.tell(`uploads while full were answered ${[...statuses].map(([status, times]) => `${status} (${times})`).join(", ")}`)
+    run.tell(
+      `uploads while full were answered ${[...statuses].map(([status, times]) => `${status} (${times})`).join(", ")}`
+    )
     return [
       { name: "uploads refused while full", value: count((status) => status >= 500), unit: "", least: 1 },
       { name: "uploads accepted while full", value: count((status) => status > 0 && status < 300), unit: "", most: 0 },
