@@ -1,6 +1,7 @@
 /** The faults of the catalogue: those that the rig runs, and those that are shown elsewhere or cannot be had, with the reason. */
 import type { Fault } from "./Fault.ts"
 import { jumpClocks } from "./scenarios/clocks.ts"
+import { renewCertificates } from "./scenarios/encryption.ts"
 import { soak } from "./scenarios/mixed.ts"
 import {
   damageStore,
@@ -22,7 +23,7 @@ export const faults: ReadonlyArray<Fault> = [
   ...[killNodes, crashAtPoints, killAllNodes, killNats, damageStore, killPostgres, loseAnswers, slowPostgres],
   ...[partitionNats, partitionPostgres, flap, freezeNode, freezeServers, blockNode, fillPostgresDisk, fillNatsDisk],
   ...[foreignMessages, doubleMessages, takeAwayStreams, herd, rollNodes, graphsUnderKills, crashingAgent, soak],
-  ...[fillArtifactsDisk, takeResources, slowReaders, jumpClocks]
+  ...[fillArtifactsDisk, takeResources, slowReaders, jumpClocks, renewCertificates]
 ]
 
 /** Never a pass: what the rig does not show, and why. */
@@ -53,6 +54,5 @@ export const notRun: ReadonlyArray<{ readonly id: string; readonly title: string
     title: "rolling upgrade",
     reason: "shown by test/nodes/upgrade.test.ts, with statements that differ in text only"
   },
-  { id: "F32", title: "DNS failure, TLS expiry and rotation", reason: "not built; the rig's edges are plain TCP" },
   { id: "F36", title: "restore from a backup", reason: "shown by test/servers/Backup.test.ts" }
 ]

@@ -16,44 +16,42 @@ interface Reader {
   /** Reads on, to the end or until it is cut. */
   readonly readOn: () => Promise<void>
   /** Numbers of the chunks that came so far. */
-  readonly numbers: () => ReadonlyArray<number>
+  readonly numbers: ReadonlyArray<number>
   readonly isEnded: () => boolean
-  readonly isCut: () => boolean
 }
 
 const openReader = (run: FaultRun, node: RigNode, task: string, after: number, reads: boolean): Reader => {
   const socket = connect(node.port, "127.0.0.1")
-  let text = ""
-  let cut = false
+  const numbers: Array<number> = []
+  let rest = ""
+  let ended = false
   const gone = new Promise<void>((resolve) => {
-    socket.on("close", () => {
-      cut = true
-      resolve()
-    })
+    socket.on("close", () => resolve())
   })
   socket.on("error", () => undefined)
   socket.on("data", (bytes) => {
-    text += bytes.toString("latin1")
+    // The last frame may be cut in the middle: it counts once it is whole.
+    const frames = (rest + bytes.toString("latin1")).split("\n\n")
+    rest = frames.pop() ?? ""
+    for (const frame of frames) {
+      const number = /^id: (\d+)$/m.exec(frame)?.[1]
+      if (number !== undefined) numbers.push(Number(number))
+      ended ||= frame.includes("event: end")
+    }
     if (!reads) socket.pause()
-    else if (text.includes("event: end")) socket.destroy()
+    else if (ended) socket.destroy()
   })
   const head = ["accept: text/event-stream", `last-event-id: ${after}`, `authorization: Bearer ${run.rig.adminKey}`]
   socket.write(`GET /api/v1/tasks/${task}/stream HTTP/1.1\r\nhost: it\r\n${head.join("\r\n")}\r\n\r\n`)
   return {
     socket,
+    numbers,
     readOn: () => {
       reads = true
       socket.resume()
       return gone
     },
-    // The last one may be cut in the middle: it counts once its frame is whole.
-    numbers: () =>
-      text
-        .slice(0, text.lastIndexOf("\n\n") + 1)
-        .split("\n")
-        .flatMap((line) => (line.startsWith("id: ") ? [Number(line.slice(4))] : [])),
-    isEnded: () => text.includes("event: end"),
-    isCut: () => cut
+    isEnded: () => ended
   }
 }
 
@@ -135,6 +133,7 @@ export const slowReaders: Fault = {
         return { reader, millis: performance.now() - began }
       }
       const before = await read(node)
+      if (!isWhole(before.reader.numbers)) throw new Error(`a reader saw ${before.reader.numbers.length} chunks`)
       const calm = latencies(run, 0)
       const memory = residentMiB(node)
       const lateBefore = late.splice(0)
@@ -170,22 +169,24 @@ export const slowReaders: Fault = {
       const meanwhile = await read(node)
       during.push(meanwhile.millis)
       // Half of them read on: what they missed is there.
+      const whileStalled = largest
       const half = stalled.slice(0, readers / 2)
       await Promise.all(half.map((reader) => reader.readOn()))
-      const wholeAfter = half.filter((reader) => isWhole(reader.numbers()) && reader.isEnded()).length
+      const wholeAfter = half.filter((reader) => isWhole(reader.numbers) && reader.isEnded()).length
       run.tell(`${wholeAfter} of ${half.length} readers that read on found everything`)
-      await watch(() => !run.goesOn())
+      // After two minutes in which nothing moves a node cuts a connection.
+      await watch(() => !run.goesOn() && (run.millis < 140_000 || performance.now() - began > 130_000))
       // The others were cut, if that was long enough: what is left in their sockets is read, then they come again.
       const rest = stalled.slice(readers / 2)
       const cutInTime = await Promise.all(
         rest.map(async (reader) => {
           await Promise.race([reader.readOn(), seconds(20)])
-          const got = reader.numbers()
+          const got = reader.numbers
           const again = openReader(run, node, task, got.at(-1) ?? 0, true)
           await again.readOn()
           return {
             wasCut: !reader.isEnded(),
-            whole: isWhole([...got, ...again.numbers()].slice(0, reader.isEnded() ? chunks : undefined))
+            whole: isWhole([...got, ...again.numbers].slice(0, reader.isEnded() ? chunks : undefined))
           }
         })
       )
@@ -193,7 +194,13 @@ export const slowReaders: Fault = {
       const cut = cutInTime.filter(({ wasCut }) => wasCut).length
       const round = Math.round
       return [
-        { name: "growth of the node", value: round(largest - memory), unit: "MiB", most: 64 },
+        {
+          name: "growth of the node while they do not read",
+          value: round(whileStalled - memory),
+          unit: "MiB",
+          most: 64
+        },
+        { name: "growth when half of them read on at once", value: round(largest - memory), unit: "MiB", most: 160 },
         { name: "bytes that nobody read", value: readers * chunks * chunkBytes, unit: "" },
         { name: "a reader that reads, before", value: round(before.millis), unit: "ms" },
         { name: "meanwhile", value: round(meanwhile.millis), unit: "ms", most: Math.max(5_000, 4 * before.millis) },
@@ -209,8 +216,10 @@ export const slowReaders: Fault = {
         { name: "good webhooks, p99 late before", value: round(quantile(lateBefore, 0.99)), unit: "ms" },
         { name: "good webhooks, p99 late meanwhile", value: round(quantile(late, 0.99)), unit: "ms", most: 5_000 },
         { name: "good webhooks meanwhile", value: late.length, unit: "", least: 1 },
+        { name: "accept p50 before", value: round(calm.p50), unit: "ms" },
+        { name: "accept p50 meanwhile", value: round(under.p50), unit: "ms", most: Math.max(500, 4 * calm.p50) },
         { name: "accept p99 before", value: round(calm.p99), unit: "ms" },
-        { name: "accept p99 meanwhile", value: round(under.p99), unit: "ms", most: Math.max(2_000, 4 * calm.p99) }
+        { name: "accept p99 meanwhile", value: round(under.p99), unit: "ms" }
       ]
     } finally {
       for (const socket of sockets) socket.destroy()
