@@ -1,5 +1,6 @@
 /** What a machine runs out of: room for artifacts, file descriptors, memory. */
 import { createHash } from "node:crypto"
+import { get } from "node:http"
 import { connect, type Socket } from "node:net"
 import { type Fault, type FaultRun, seconds, untilAccepted } from "../Fault.ts"
 import { bodyOf, call, submitOnce } from "../Load.ts"
@@ -109,11 +110,18 @@ export const takeResources: Fault = {
   inject: async (run) => {
     const [victim, other] = run.rig.nodes
     if (victim === undefined || other === undefined) return []
-    const answers = async (millis: number) =>
-      fetch(`http://127.0.0.1:${victim.port}/health/ready`, { signal: AbortSignal.timeout(millis) }).then(
-        ({ ok }) => ok,
-        () => false
-      )
+    // By a connection of its own: one that is there needs no file more.
+    const answers = (millis: number) =>
+      new Promise<boolean>((resolve) => {
+        const url = `http://127.0.0.1:${victim.port}/health/ready`
+        const request = get(url, { agent: false, timeout: millis }, (response) => {
+          response.resume()
+          resolve(response.statusCode === 200)
+        })
+        request.on("timeout", () => request.destroy())
+        request.on("error", () => resolve(false))
+        request.on("close", () => resolve(false))
+      })
     await victim.process().stop()
     await victim.start({ filesMost: 96 })
     let starved = 0
