@@ -15,7 +15,7 @@ export interface Client {
   readonly batchNats: (tasks: ReadonlyArray<object>) => Promise<number>
   /** Waits for the end of a task over NATS; returns its status. */
   readonly waitNats: (id: string) => Promise<string>
-  readonly request: (method: "GET" | "POST", path: string, body?: object) => Promise<any>
+  readonly request: (method: "GET" | "POST" | "PUT", path: string, body?: object) => Promise<any>
   readonly close: () => Promise<void>
 }
 

@@ -31,6 +31,8 @@ const { values } = parseArgs({
     warm: { type: "string", default: "4" },
     /** Queued tasks of the scenario `backlog`. */
     backlog: { type: "string", default: "100000" },
+    /** Tasks that pass through in the scenario `bloat`. */
+    through: { type: "string", default: "200000" },
     /** Tasks per second of the scenarios `recovery-*`. */
     rate: { type: "string", default: "500" },
     /** Minutes to wait in all, between measurements, for a machine with nothing else to do. */
@@ -39,7 +41,7 @@ const { values } = parseArgs({
 })
 
 const number = (
-  name: "rounds" | "tasks" | "seconds" | "warm" | "backlog" | "rate" | "quiet",
+  name: "rounds" | "tasks" | "seconds" | "warm" | "backlog" | "through" | "rate" | "quiet",
   least: number
 ): number => {
   const value = Number(values[name])
@@ -53,6 +55,7 @@ const options = {
   seconds: number("seconds", 1),
   warm: number("warm", 0),
   backlog: number("backlog", 1_000),
+  through: number("through", 10_000),
   rate: number("rate", 1),
   quiet: number("quiet", 0)
 }

@@ -1,5 +1,5 @@
 /**
- * `node bench/profile.ts [bulk|single|single-http|latency-200|latency-1000]`: where the time of a task goes.
+ * `node bench/profile.ts [bulk|single|single-http|latency-200|latency-1000|rules-plain|rules-roomy|rules-tight]`: where the time of a task goes.
  *
  * Runs one scenario on a node under a sampling profiler, on a Postgres with pg_stat_statements, and prints as text: CPU per task
  * of every process, the node's functions, Postgres's statements and write-ahead log. The profiler costs the node some percent:
@@ -7,12 +7,14 @@
  */
 import { writeFileSync } from "node:fs"
 import { parseArgs } from "node:util"
+import { type Client, makeClient } from "./Client.ts"
 import { startOn } from "./datamcp.ts"
 import { describeMachine } from "./Machine.ts"
 import { startPlatform } from "./Platform.ts"
 import { attachProfiler, profileText } from "./profiling/CpuProfile.ts"
 import { beginPostgresCost, statisticsSettings } from "./profiling/PostgresCost.ts"
 import { type Measured, sameWork } from "./sameWork.ts"
+import * as Rules from "./scenarios/rules.ts"
 import { startPostgres } from "./servers/Postgres.ts"
 
 const { positionals, values } = parseArgs({
@@ -29,7 +31,15 @@ const [scenario = "bulk"] = positionals
 const tasks = Number(values.tasks)
 const seconds = Number(values.seconds)
 
-const run = (work: ReturnType<typeof sameWork>): Promise<Measured> => {
+/** The work of the scenario `rules`, of one kind. */
+const limited = Rules.kinds.find(({ name }) => scenario === `rules-${name}`)
+const limitedBulk = async (client: Client, kind: Rules.Kind): Promise<Measured> => ({
+  scenario,
+  figures: { tasks, done_per_s: Math.round(await Rules.bulk(client, kind, tasks)) }
+})
+
+const run = (work: ReturnType<typeof sameWork>, client: Client): Promise<Measured> => {
+  if (limited !== undefined) return limitedBulk(client, limited)
   switch (scenario) {
     case "bulk":
       return work.bulk(tasks)
@@ -58,13 +68,19 @@ try {
     const work = sameWork({ ...running, costs })
     const profiler = await attachProfiler(inspected)
     await work.warmUp(Number(values.warm))
+    const client = await makeClient(platform)
+    if (limited !== undefined) {
+      await Rules.define(client)
+      await Rules.bulk(client, limited, tasks / 2)
+    }
     const cost = await beginPostgresCost(postgres.url)
     await profiler.start()
-    const { figures } = await run(work)
+    const { figures } = await run(work, client)
     const profile = await profiler.stop()
     const done = figures["tasks"] ?? tasks
     const inPostgres = await cost.text(done)
     profiler.close()
+    await client.close()
     console.log(
       [
         `# ${scenario}, ${done} tasks, ${new Date().toISOString().slice(0, 16)}, load before ${machine.load_before.toFixed(2)}`,

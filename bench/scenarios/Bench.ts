@@ -10,6 +10,8 @@ import { workOf } from "../Work.ts"
 export interface ScenarioOptions extends RoundOptions {
   /** Queued tasks of the scenario `backlog`. */
   readonly backlog: number
+  /** Tasks of the scenario `bloat`. */
+  readonly through: number
   /** Tasks per second of the scenarios `recovery-*`. */
   readonly rate: number
 }

@@ -3,6 +3,7 @@ import { accepts } from "./accepts.ts"
 import { agents } from "./agents.ts"
 import type { Scenario } from "./Bench.ts"
 import { backlog } from "./backlog.ts"
+import { bloat } from "./bloat.ts"
 import { finding } from "./finding.ts"
 import { graphs } from "./graphs.ts"
 import { idle } from "./idle.ts"
@@ -25,6 +26,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   memory,
   finding,
   backlog,
+  bloat,
   ...recovery
 ]
 

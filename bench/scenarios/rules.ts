@@ -13,14 +13,15 @@ const rounds = 3
 const priorities = ["critical", "high", "normal", "low"] as const
 
 /** What is measured, and the agent that does it. */
-const kinds = [
+export const kinds = [
   { name: "plain", agent: "rules-plain" },
   { name: "roomy", agent: "rules-roomy" },
   { name: "tight", agent: "rules-tight" }
 ] as const
-type Kind = (typeof kinds)[number]
+export type Kind = (typeof kinds)[number]
 
-const define = async (client: Client) => {
+/** Makes the agents and their limits. */
+export const define = async (client: Client) => {
   for (const { agent } of kinds) await makeAgent(client, agent)
   const key = "labels.customer"
   const limit = (body: object) => client.request("POST", "/api/v1/limits", body)
@@ -39,7 +40,7 @@ const taskOf = ({ agent }: Kind, n: number) => ({
 })
 
 /** Completed tasks per second of one bulk, from the first submission to the last recorded end. */
-const bulk = async (client: Client, kind: Kind, count: number): Promise<number> => {
+export const bulk = async (client: Client, kind: Kind, count: number): Promise<number> => {
   const before = await completed(client, [kind.agent])
   const began = performance.now()
   let sent = 0

@@ -54,15 +54,16 @@ language sql stable as $$
   ) o order by 2 limit p_count
 $$;
 
--- Gives back what ended tasks held: what the trigger on tasks does, for many at once.
-create function ledger.limits_leave(p_tasks uuid[]) returns void
-language sql set enable_seqscan = off as $$
+-- Gives back what ended tasks held, [{l, k}] of each with its namespace: what the trigger on tasks does, for many at once.
+create function ledger.limits_leave(p_namespaces text[], p_held json[]) returns void
+language sql as $$
   insert into limit_marks (namespace, limit_id, key, freed)
-  select t.namespace, h.l, h.k, count(*)
-  from unnest(p_tasks) as u (id)
-    join tasks t on t.id = any (array[u.id])
-    cross join lateral json_to_recordset(t.held_limits) as h (l uuid, k text)
-  group by t.namespace, h.l, h.k
+  select a.namespace, h.l, h.k, sum(a.count)
+  from (
+    -- Many hold the same: it is read once.
+    select u.namespace, u.held::text as held, count(*) from unnest(p_namespaces, p_held) as u (namespace, held) group by 1, 2
+  ) a cross join lateral json_to_recordset(a.held::json) as h (l uuid, k text)
+  group by a.namespace, h.l, h.k
 $$;
 
 -- Looks at what was marked in a namespace: gives back what ended, and queues tasks that wait, as many as there is room for, at
@@ -103,8 +104,11 @@ begin
     select k.limit_id, k.key from limit_keys k where k.namespace = p_namespace and k.due_at <= v_now
     order by k.due_at limit p_limit
   )
+  -- Where nobody waits there is nothing more to do: the usual case, and admission is in the way of accepts for as long as it looks.
   select array_agg(w.limit_id), array_agg(w.key) into v_limits, v_keys
-  from (select limit_id, key from marked union select limit_id, key from due) w;
+  from (select limit_id, key from marked union select limit_id, key from due) w
+  where exists (select from task_limits x where x.waits and x.limit_id = w.limit_id and x.key = w.key offset 0)
+    or exists (select from limit_keys k where k.limit_id = any (array[w.limit_id]) and k.key = w.key and k.due_at is not null offset 0);
 
   -- A round takes from the queues of these keys what their own room allows; another, what that left room for.
   for round in 1..20 loop
@@ -257,7 +261,9 @@ $$;
 
 -- Accepts tasks as `task_accept_simple` does, of which some have limits. Where nobody waits before them and there is room, they
 -- are queued at once; the others wait for capacity. A row that is there already refuses the call.
-create function ledger.task_accept_limited(p_tasks json)
+-- `p_wanted` {n, l, k, c}: how many of them want each key of a namespace at once, those with an agent and without a time.
+-- Where all of that has room, which is usual, no task is looked at by itself.
+create function ledger.task_accept_limited(p_tasks json, p_wanted json)
 returns table (id uuid, status task_status, waiting_for task_wait, at timestamptz)
 language plpgsql set enable_seqscan = off as $$
 #variable_conflict use_column
@@ -266,49 +272,71 @@ declare
   v_patience text := current_setting('lock_timeout');
   v_namespace text;
   v_namespaces text[];
+  v_all boolean := true;
   v_admitted uuid[];
 begin
-  -- Admission is short: it is worth waiting for, but not long.
-  perform set_config('lock_timeout', '20ms', true);
-  for v_namespace in
-    select distinct n.namespace from json_to_recordset(p_tasks) as n (namespace text, limits json) where n.limits is not null order by 1
-  loop
+  -- Admission and accepts of others are short. A task that does not wait for them costs a row, an update and an event more.
+  perform set_config('lock_timeout', '100ms', true);
+  for v_namespace in select distinct w.n from json_to_recordset(p_wanted) as w (n text) order by 1 loop
     begin
       perform pg_advisory_xact_lock(ledger.limits_lock(v_namespace));
       v_namespaces := v_namespaces || v_namespace;
-    exception when lock_not_available then null;
+    exception when lock_not_available then v_all := false;
     end;
   end loop;
   perform set_config('lock_timeout', v_patience, true);
-  if v_namespaces is not null then
+  if v_namespaces is null then
+    v_all := false;
+  else
     v_now := clock_timestamp();
-    with wanted as (
-      select n.id, n.place, n.namespace, e.l as limit_id, e.k as key
-      from rows from (json_to_recordset(p_tasks) as (id uuid, namespace text, agent_id uuid, run_at timestamptz, limits json))
-          with ordinality as n (id, namespace, agent_id, run_at, limits, place)
-        cross join lateral json_to_recordset(n.limits) as e (l uuid, k text)
-      where n.limits is not null and n.namespace = any (v_namespaces) and n.agent_id is not null and coalesce(n.run_at <= now(), true)
-    ), rooms as (
-      -- Those who wait come first: what is left after them is given.
-      select k.limit_id, k.key, r.tokens, (
-          select case when count(*) < least(r.room, 2000) then r.room - count(*) else 0 end from (
-            select from task_limits x where x.waits and x.limit_id = k.limit_id and x.key = k.key limit least(r.room, 2000)
-          ) earlier) as room
-      from (select distinct limit_id, key from wanted) k cross join lateral ledger.limits_room(k.limit_id, k.key, v_now) r
-    ), ranked as (
-      select w.*, r.room, row_number() over (partition by w.limit_id, w.key order by w.place) as rank
-      from wanted w join rooms r on r.limit_id = w.limit_id and r.key = w.key
-    ), fitting as (
-      select r.id from ranked r group by r.id having bool_and(r.rank <= r.room)
-    ), taken as (
-      insert into limit_keys as k (limit_id, key, namespace, taken, tokens, tokens_at)
-      select w.limit_id, w.key, w.namespace, count(*), min(r.tokens) - count(*), v_now
-      from fitting f join wanted w on w.id = f.id join rooms r on r.limit_id = w.limit_id and r.key = w.key
-      group by w.limit_id, w.key, w.namespace order by w.limit_id, w.key
-      on conflict (limit_id, key) do update set taken = k.taken + excluded.taken, tokens = excluded.tokens,
-        tokens_at = greatest(k.tokens_at, excluded.tokens_at)
-    )
-    select array_agg(f.id) into v_admitted from fitting f;
+    if v_all then
+      with wanted as (
+        select w.*, r.room, r.tokens from json_to_recordset(p_wanted) as w (n text, l uuid, k text, c int)
+          cross join lateral ledger.limits_room(w.l, w.k, v_now) r
+      ), fitting as (
+        -- Those who wait come first.
+        select w.* from wanted w
+        where w.c <= w.room
+          and not exists (select from task_limits x where x.waits and x.limit_id = w.l and x.key = w.k offset 0)
+      ), taken as (
+        insert into limit_keys as k (limit_id, key, namespace, taken, tokens, tokens_at)
+        select f.l, f.k, f.n, f.c, f.tokens - f.c, v_now from fitting f
+        where (select count(*) from fitting) = (select count(*) from wanted)
+        order by f.l, f.k
+        on conflict (limit_id, key) do update set taken = k.taken + excluded.taken, tokens = excluded.tokens,
+          tokens_at = greatest(k.tokens_at, excluded.tokens_at)
+      )
+      select (select count(*) from fitting) = (select count(*) from wanted) into v_all;
+    end if;
+    if not v_all then
+      with wanted as (
+        select n.id, n.place, n.namespace, e.l as limit_id, e.k as key
+        from rows from (json_to_recordset(p_tasks) as (id uuid, namespace text, agent_id uuid, run_at timestamptz, limits json))
+            with ordinality as n (id, namespace, agent_id, run_at, limits, place)
+          cross join lateral json_to_recordset(n.limits) as e (l uuid, k text)
+        where n.limits is not null and n.namespace = any (v_namespaces) and n.agent_id is not null and n.run_at is null
+      ), rooms as (
+        -- Those who wait come first: what is left after them is given.
+        select k.limit_id, k.key, r.tokens, (
+            select case when count(*) < least(r.room, 2000) then r.room - count(*) else 0 end from (
+              select from task_limits x where x.waits and x.limit_id = k.limit_id and x.key = k.key limit least(r.room, 2000)
+            ) earlier) as room
+        from (select distinct limit_id, key from wanted) k cross join lateral ledger.limits_room(k.limit_id, k.key, v_now) r
+      ), ranked as (
+        select w.*, r.room, row_number() over (partition by w.limit_id, w.key order by w.place) as rank
+        from wanted w join rooms r on r.limit_id = w.limit_id and r.key = w.key
+      ), fitting as (
+        select r.id from ranked r group by r.id having bool_and(r.rank <= r.room)
+      ), taken as (
+        insert into limit_keys as k (limit_id, key, namespace, taken, tokens, tokens_at)
+        select w.limit_id, w.key, w.namespace, count(*), min(r.tokens) - count(*), v_now
+        from fitting f join wanted w on w.id = f.id join rooms r on r.limit_id = w.limit_id and r.key = w.key
+        group by w.limit_id, w.key, w.namespace order by w.limit_id, w.key
+        on conflict (limit_id, key) do update set taken = k.taken + excluded.taken, tokens = excluded.tokens,
+          tokens_at = greatest(k.tokens_at, excluded.tokens_at)
+      )
+      select array_agg(f.id) into v_admitted from fitting f;
+    end if;
   end if;
 
   return query
@@ -316,7 +344,7 @@ begin
     select n.*, case
         when n.run_at > now() then 'time'::task_wait
         when n.agent_id is null then 'agent'
-        when n.limits is not null and a.id is null then 'capacity' end as waits
+        when n.limits is not null and a.id is null and (not v_all or n.run_at is not null) then 'capacity' end as waits
     from json_to_recordset(p_tasks) as n (
       id uuid, namespace text, name text, type text, description text, agent_id uuid, lane task_lane, max_attempts int,
       at_most_once boolean, payload json, configuration json, labels jsonb, metadata json, retry_of uuid,

@@ -10,7 +10,8 @@ declare
   v_ids uuid[];
   v_numbers int[];
   v_ended uuid[];
-  v_left uuid[];
+  v_left_namespaces text[];
+  v_left json[];
 begin
   with slots as materialized (
     select s.slot, i.agent_id, i.index
@@ -46,7 +47,9 @@ begin
       when u.slot is null then t.status::text = 'running' and t.attempt = u.attempt and t.epoch = u.epoch
       else t.status::text = 'queued' and t.attempt = u.attempt - 1 and t.agent_id = u.agent_id
         and u.attempt <= t.max_attempts end
-    returning t.id, t.version, t.namespace, t.trace, t.agent_id, t.has_dependents, t.limited, u.attempt, u.status, u.result, u.delay,
+    returning t.id, t.version, t.namespace, t.trace, t.agent_id, t.has_dependents,
+      -- Of one that ended and had limits.
+      case when not t.limited then t.held_limits end as left_limits, u.attempt, u.status, u.result, u.delay,
       u.millis, u.slot, u.version as agent_version
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)
@@ -72,10 +75,10 @@ begin
   )
   select array_agg(w.id), array_agg(w.version),
     array_agg(w.id) filter (where w.has_dependents and w.status not in ('pending', 'queued')),
-    array_agg(w.id) filter (where not w.limited)
-  into v_ids, v_numbers, v_ended, v_left from won w;
+    array_agg(w.namespace) filter (where w.left_limits is not null), array_agg(w.left_limits) filter (where w.left_limits is not null)
+  into v_ids, v_numbers, v_ended, v_left_namespaces, v_left from won w;
   if v_left is not null then
-    perform ledger.limits_leave(v_left);
+    perform ledger.limits_leave(v_left_namespaces, v_left);
   end if;
   return query select u.id, u.number, now(), null::json from unnest(v_ids, v_numbers) as u (id, number);
   if p_again then

@@ -97,8 +97,13 @@ export const make = Effect.fnUntraced(function* (committing: Committing, admitti
               [rows, edges, graph, options.atomic]
             )
       }
-      const accepting = options.simple === "limited" ? "task_accept_limited" : "task_accept_simple"
-      const simple = sql.unsafe<StoredRow>(`select * from ${ledger}.${accepting}($1::json)`, [rows])
+      const simple =
+        options.simple === "limited"
+          ? sql.unsafe<StoredRow>(`select * from ${ledger}.task_accept_limited($1::json, $2::json)`, [
+              rows,
+              TaskRows.wantedRows(tasks)
+            ])
+          : sql.unsafe<StoredRow>(`select * from ${ledger}.task_accept_simple($1::json)`, [rows])
       const answers = yield* commit<AcceptRow | StoredRow>(
         "accept",
         // What an unknown commit may have stored, only the whole statement answers for.

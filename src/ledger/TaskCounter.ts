@@ -10,6 +10,7 @@ import { SqlClient } from "effect/sql"
 import type { AgentId, AgentName, Namespace } from "../../protocol/Ids.ts"
 import { TaskStatus } from "../../protocol/Task.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
+import { noTasks } from "./TaskRows.ts"
 
 export const TaskCounterLimits = Context.Reference<{
   /** Where counting stops, per state and, of what is queued or runs, per agent. */
@@ -123,7 +124,7 @@ export class TaskCounter extends Context.Service<
             }
             const totals = TaskStatus.literals.map((status) => [status, total(status)] as const)
             return {
-              counts: { ...none, ...Object.fromEntries(totals.map(([status, { count }]) => [status, count])) },
+              counts: { ...noTasks, ...Object.fromEntries(totals.map(([status, { count }]) => [status, count])) },
               at_least: totals.flatMap(([status, { bounded }]) => (bounded ? [status] : [])),
               agents
             }
@@ -135,7 +136,7 @@ export class TaskCounter extends Context.Service<
       const countOf = Effect.fn("TaskCounter.countOf")((namespace: Namespace, agent: AgentId) =>
         ofAgents(namespace, agent).pipe(
           Effect.map((rows) => rows as ReadonlyArray<Figures>),
-          Effect.map(([row]) => (row === undefined ? { counts: none, at_least: [] } : countedOf(row))),
+          Effect.map(([row]) => (row === undefined ? { counts: noTasks, at_least: [] } : countedOf(row))),
           orUnavailable("TaskCounter.countOf")
         )
       )
@@ -146,14 +147,3 @@ export class TaskCounter extends Context.Service<
 }
 
 type Figures = { readonly [S in TaskStatus]: number } & { readonly agent_id: AgentId | null; readonly name: AgentName }
-
-const none = {
-  pending: 0,
-  queued: 0,
-  running: 0,
-  paused: 0,
-  completed: 0,
-  failed: 0,
-  timeout: 0,
-  cancelled: 0
-}

@@ -18,6 +18,7 @@ import { decodeCursor, encodeCursor } from "./Cursor.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
 import { cursorScope, statusTexts } from "./TaskFilter.ts"
 import * as TaskLookup from "./TaskLookup.ts"
+import { noTasks } from "./TaskRows.ts"
 import * as TaskScan from "./TaskScan.ts"
 import * as Views from "./TaskViews.ts"
 
@@ -260,7 +261,7 @@ export class TaskReader extends Context.Service<
             ${of("paused")} as paused, ${completed} as completed, ${of("failed")} as failed,
             ${of("timeout")} as timeout, ${of("cancelled")} as cancelled
         `.pipe(
-          Effect.map(([row]) => row ?? none),
+          Effect.map(([row]) => row ?? noTasks),
           orUnavailable("TaskReader.counts")
         )
       })
@@ -268,15 +269,4 @@ export class TaskReader extends Context.Service<
       return TaskReader.of({ get, head, list, matching, events, graph, graphTasks, openDependencies, openOf, counts })
     })
   )
-}
-
-const none: Record<TaskStatus, number> = {
-  pending: 0,
-  queued: 0,
-  running: 0,
-  paused: 0,
-  completed: 0,
-  failed: 0,
-  timeout: 0,
-  cancelled: 0
 }

@@ -68,6 +68,21 @@ const conditionFields = ({ coalesce, queueTimeoutMillis, unique }: Conditions): 
     queue_timeout: queueTimeoutMillis
   }).slice(1, -1)
 
+/** JSON of how many tasks want each key of a limit at once: those with an agent, and without a time before which they do not start. */
+export const wantedRows = (tasks: ReadonlyArray<NewTask>): string => {
+  const wanted = new Map<string, { readonly n: string; readonly l: string; readonly k: string; c: number }>()
+  for (const { agentId, limits, namespace, runAt } of tasks) {
+    if (limits === undefined || agentId === undefined || runAt !== undefined) continue
+    for (const { key, limitId } of limits) {
+      const name = `${limitId} ${key}`
+      const known = wanted.get(name)
+      if (known === undefined) wanted.set(name, { n: namespace, l: limitId, k: key, c: 1 })
+      else known.c++
+    }
+  }
+  return JSON.stringify([...wanted.values()])
+}
+
 /** JSON of the edges of `task_accept`. */
 export const dependencyRows = (tasks: ReadonlyArray<NewTask>): string =>
   JSON.stringify(
@@ -243,3 +258,15 @@ export const orderOfRow = (row: OrderRow): TaskOrder => ({
   ...(row.trace !== null && { trace: row.trace }),
   ...(row.limited === true && { limited: true })
 })
+
+/** Counts by status of which all are none. */
+export const noTasks: Readonly<Record<TaskStatus, number>> = {
+  pending: 0,
+  queued: 0,
+  running: 0,
+  paused: 0,
+  completed: 0,
+  failed: 0,
+  timeout: 0,
+  cancelled: 0
+}

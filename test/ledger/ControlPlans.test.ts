@@ -2,25 +2,21 @@
  * What finds and changes many tasks reads few rows, however many there are: by index, in bounded stretches, and also
  * where a session made its plans on empty tables and nobody has gathered statistics.
  */
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import { expect, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { Ledger } from "../../actors/ports/Ledger.ts"
-import { UuidV7 } from "../../actors/UuidV7.ts"
 import { NodeName, type TaskId } from "../../protocol/Ids.ts"
 import { ListTasks } from "../../protocol/Query.ts"
 import { TaskFilter } from "../../protocol/TaskFilter.ts"
 import { AttemptReader } from "../../src/ledger/AttemptReader.ts"
-import { migrate } from "../../src/ledger/Migrations.ts"
-import * as Postgres from "../../src/ledger/Postgres.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import { RetentionStore } from "../../src/ledger/RetentionStore.ts"
 import { TaskCounter } from "../../src/ledger/TaskCounter.ts"
 import { TaskReader, TaskReaderLimits } from "../../src/ledger/TaskReader.ts"
 import * as MemoryBus from "../support/MemoryBus.ts"
-import { freshDatabase } from "../support/Servers.ts"
 import { agent, home } from "./LedgerHarness.ts"
+import { oneSession, readsOf, withoutAutovacuum } from "./PlanHarness.ts"
 
 /** Completed tasks beside few of every other kind. */
 const manyRows = 60_000
@@ -28,26 +24,14 @@ const few = 60
 
 const readers = Layer.mergeAll(TaskReader.layer, AttemptReader.layer, TaskCounter.layer, RetentionStore.layer)
 
-/** One session, on tables that no autovacuum looks after. */
-const oneSession = Layer.unwrap(
-  Effect.map(freshDatabase(), (url) =>
-    Layer.mergeAll(PostgresLedger.layer(NodeName.make("n1")), readers).pipe(
-      Layer.provide(
-        Layer.succeed(TaskReaderLimits, {
-          ...{ windowRows: 500, windowsMax: 2, within: Duration.seconds(60), countedMax: 1_000 }
-        })
-      ),
-      Layer.provideMerge(MemoryBus.layer),
-      Layer.provideMerge(Layer.effectDiscard(migrate())),
-      Layer.provideMerge(
-        Layer.mergeAll(
-          Postgres.layer({ url, connectionsMax: 1, applicationName: "plans" }),
-          NodeServices.layer,
-          UuidV7.layer
-        )
-      )
-    )
-  )
+const session = Layer.mergeAll(PostgresLedger.layer(NodeName.make("n1")), readers).pipe(
+  Layer.provide(
+    Layer.succeed(TaskReaderLimits, {
+      ...{ windowRows: 500, windowsMax: 2, within: Duration.seconds(60), countedMax: 1_000 }
+    })
+  ),
+  Layer.provideMerge(MemoryBus.layer),
+  Layer.provideMerge(oneSession)
 )
 
 const tables = [
@@ -59,18 +43,6 @@ const tables = [
   "operations",
   "task_deletions"
 ]
-
-/** Rows that were read so far, and tables of tasks or events that were read from end to end. */
-const rowsRead = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  yield* sql`select pg_stat_force_next_flush()`
-  const [read] = yield* sql<{ readonly rows: number; readonly scans: number }>`
-    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows,
-      sum(seq_scan) filter (where relname in ('tasks', 'events'))::int as scans
-    from pg_stat_user_tables where relname = any (${tables}::text[])
-  `
-  return read ?? { rows: 0, scans: 0 }
-})
 
 const query = Schema.decodeUnknownSync(ListTasks)
 const filter = Schema.decodeUnknownSync(TaskFilter)
@@ -85,14 +57,14 @@ it.live(
       const attempts = yield* AttemptReader
       const counter = yield* TaskCounter
       const retention = yield* RetentionStore
-      for (const table of tables) yield* sql`alter table ${sql(table)} set (autovacuum_enabled = off)`
+      yield* withoutAutovacuum(tables)
       const agentId = yield* agent
       const other = yield* agent
       const read = new Map<string, { readonly rows: number; readonly scans: number }>()
       const measured = Effect.fnUntraced(function* <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) {
-        const before = yield* rowsRead
+        const before = yield* readsOf(tables)
         const answer = yield* effect
-        const after = yield* rowsRead
+        const after = yield* readsOf(tables)
         read.set(name, { rows: after.rows - before.rows, scans: after.scans - before.scans })
         return answer
       })
@@ -176,6 +148,6 @@ it.live(
       // Two stretches of 500 rows and their edges are the most that a call looks at.
       const many = [...read].filter(([, { rows }]) => rows > 2_200)
       expect(many).toEqual([])
-    }).pipe(Effect.scoped, Effect.provide(oneSession)),
+    }).pipe(Effect.scoped, Effect.provide(session)),
   120_000
 )

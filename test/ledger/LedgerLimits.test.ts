@@ -96,6 +96,32 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
     })
   )
 
+  it.effect(
+    "a batch of tasks with and without a time, an agent and limits: each waits for what it lacks, and no place is taken twice",
+    () =>
+      Effect.gen(function* () {
+        const ledger = yield* Ledger
+        const agentId = yield* agent
+        const wide = yield* limit({ concurrency: 5 })
+        const narrow = yield* limit({ concurrency: 1 })
+        const now = yield* task({ agentId, limits: [on(wide.id), on(narrow.id, "b")] })
+        const unlimited = yield* task({ agentId })
+        const due = yield* task({ agentId, limits: [on(wide.id)], runAt: inMillis(-60_000) })
+        const later = yield* task({ agentId, limits: [on(wide.id)], runAt: inMillis(60_000) })
+        const nobodys = yield* task({ agentId: undefined, limits: [on(wide.id)] })
+        const outcomes = yield* ledger.accept([now, unlimited, due, later, nobodys])
+        const waiting = outcomes.map((outcome) => (outcome._tag === "Accepted" ? outcome.waitingFor : outcome))
+        expect(waiting).toEqual([undefined, undefined, "capacity", "time", "agent"])
+        yield* becomes([now, unlimited, due, later, nobodys], ["queued", "queued", "queued", "pending", "pending"])
+        // One of them does not fit: the others still do.
+        const full = yield* task({ agentId, limits: [on(wide.id), on(narrow.id, "b")] })
+        const fits = yield* task({ agentId, limits: [on(wide.id)] })
+        const [first, second] = yield* ledger.accept([full, fits])
+        expect([first, second]).toMatchObject([{ waitingFor: "capacity" }, { status: "queued" }])
+        expect(yield* miscounted).toEqual([])
+      })
+  )
+
   it.effect("the end of a task lets the next one in, with its event", () =>
     Effect.gen(function* () {
       const ledger = yield* Ledger

@@ -1,48 +1,26 @@
 /** Plans that were made on empty tables stay right when the tables are large: rows are looked up, never read through. */
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import { expect, it } from "@effect/vitest"
 import { Duration, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import { type Conditions, Ledger, type NewTask } from "../../actors/ports/Ledger.ts"
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { GraphId, NodeName } from "../../protocol/Ids.ts"
-import { migrate } from "../../src/ledger/Migrations.ts"
-import * as Postgres from "../../src/ledger/Postgres.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import * as MemoryBus from "../support/MemoryBus.ts"
-import { freshDatabase } from "../support/Servers.ts"
 import { agent, claim, completed, failed, home, lease, orderOf, task, tasks } from "./LedgerHarness.ts"
+import { oneSession, rowsRead, withoutAutovacuum } from "./PlanHarness.ts"
 
 const rowsEach = 4_000
 
-/** One session, whose plans are made when it first needs them, on tables that no autovacuum looks after. */
-const oneSession = Layer.unwrap(
-  Effect.map(freshDatabase(), (url) =>
-    PostgresLedger.layer(NodeName.make("n1")).pipe(
-      Layer.provideMerge(MemoryBus.layer),
-      Layer.provideMerge(Layer.effectDiscard(migrate())),
-      Layer.provideMerge(
-        Layer.mergeAll(
-          Postgres.layer({ url, connectionsMax: 1, applicationName: "plans" }),
-          NodeServices.layer,
-          UuidV7.layer
-        )
-      )
-    )
-  )
+const session = PostgresLedger.layer(NodeName.make("n1")).pipe(
+  Layer.provideMerge(MemoryBus.layer),
+  Layer.provideMerge(oneSession)
 )
 
-/** Rows of tasks, their dependencies and keys that were read so far. */
-const rowsRead = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  yield* sql`select pg_stat_force_next_flush()`
-  const [read] = yield* sql<{ readonly rows: number }>`
-    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows from pg_stat_user_tables
-    where relname in ('tasks', 'task_dependencies', 'idempotency_keys', 'agent_instances', 'graphs', 'graph_steps',
-      'map_elements')
-  `
-  return read?.rows ?? 0
-})
+const tables = [
+  ...["tasks", "task_dependencies", "idempotency_keys", "agent_instances"],
+  ...["graphs", "graph_steps", "map_elements"]
+]
 
 it.live(
   "every change of a few tasks reads a few rows",
@@ -50,19 +28,14 @@ it.live(
     Effect.gen(function* () {
       const ledger = yield* Ledger
       const sql = yield* SqlClient.SqlClient
-      for (const table of [
-        ...["tasks", "task_dependencies", "idempotency_keys", "agent_instances"],
-        ...["graphs", "graph_steps", "map_elements"]
-      ]) {
-        yield* sql`alter table ${sql(table)} set (autovacuum_enabled = off)`
-      }
+      yield* withoutAutovacuum(tables)
       const agentId = yield* agent
       const slot = yield* lease(agentId)
       const read = new Map<string, number>()
       const measured = Effect.fnUntraced(function* <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) {
-        const before = yield* rowsRead
+        const before = yield* rowsRead(tables)
         const answer = yield* effect
-        read.set(name, (yield* rowsRead) - before)
+        read.set(name, (yield* rowsRead(tables)) - before)
         return answer
       })
       let round = 0
@@ -197,6 +170,6 @@ it.live(
       yield* everything
       const many = [...read].filter(([, rows]) => rows > 400)
       expect(many).toEqual([])
-    }).pipe(Effect.scoped, Effect.provide(oneSession)),
+    }).pipe(Effect.scoped, Effect.provide(session)),
   60_000
 )

@@ -1,53 +1,25 @@
 /** What is said to and by tasks reads a few rows, also by plans that were made on empty tables, and parks in batches. */
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import { expect, it, layer as suite } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import { Ledger, type RunningTask, type Slot } from "../../actors/ports/Ledger.ts"
-import { UuidV7 } from "../../actors/UuidV7.ts"
 import { NodeName, type TaskId } from "../../protocol/Ids.ts"
-import { migrate } from "../../src/ledger/Migrations.ts"
-import * as Postgres from "../../src/ledger/Postgres.ts"
 import * as PostgresLedger from "../../src/ledger/PostgresLedger.ts"
 import { SignalReader } from "../../src/ledger/SignalReader.ts"
 import { StreamReader } from "../../src/ledger/StreamReader.ts"
 import { TaskReader } from "../../src/ledger/TaskReader.ts"
 import * as MemoryBus from "../support/MemoryBus.ts"
-import { freshDatabase } from "../support/Servers.ts"
 import { home, layer, otherNode, rows, running } from "./LedgerHarness.ts"
+import { oneSession, rowsRead, withoutAutovacuum } from "./PlanHarness.ts"
 
 const tables = ["tasks", "task_signals", "task_awaits", "task_streams", "stream_chunks", "task_dependencies"]
 
-const oneSession = Layer.unwrap(
-  Effect.map(freshDatabase(), (url) =>
-    Layer.mergeAll(
-      PostgresLedger.layer(NodeName.make("n1")),
-      SignalReader.layer,
-      StreamReader.layer,
-      TaskReader.layer
-    ).pipe(
-      Layer.provideMerge(MemoryBus.layer),
-      Layer.provideMerge(Layer.effectDiscard(migrate())),
-      Layer.provideMerge(
-        Layer.mergeAll(
-          Postgres.layer({ url, connectionsMax: 1, applicationName: "plans" }),
-          NodeServices.layer,
-          UuidV7.layer
-        )
-      )
-    )
-  )
-)
-
-const rowsRead = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  yield* sql`select pg_stat_force_next_flush()`
-  const [read] = yield* sql<{ readonly rows: number }>`
-    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows from pg_stat_user_tables
-    where relname in ${sql.in(tables)}
-  `
-  return read?.rows ?? 0
-})
+const session = Layer.mergeAll(
+  PostgresLedger.layer(NodeName.make("n1")),
+  SignalReader.layer,
+  StreamReader.layer,
+  TaskReader.layer
+).pipe(Layer.provideMerge(MemoryBus.layer), Layer.provideMerge(oneSession))
 
 let requests = 0
 const send = (taskId: TaskId, name = "go", checked?: number) =>
@@ -69,12 +41,12 @@ it.live(
       const signals = yield* SignalReader
       const streams = yield* StreamReader
       const tasks = yield* TaskReader
-      for (const table of tables) yield* sql`alter table ${sql(table)} set (autovacuum_enabled = off)`
+      yield* withoutAutovacuum(tables)
       const read = new Map<string, number>()
       const measured = Effect.fnUntraced(function* <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) {
-        const before = yield* rowsRead
+        const before = yield* rowsRead(tables)
         const answer = yield* effect
-        read.set(name, (yield* rowsRead) - before)
+        read.set(name, (yield* rowsRead(tables)) - before)
         return answer
       })
       const everything = Effect.gen(function* () {
@@ -120,7 +92,7 @@ it.live(
         select id, 'log', n, 1, 2, '1' from tasks, generate_series(1, 3) n where status = 'completed'`
       yield* everything
       expect([...read].filter(([, count]) => count > 100)).toEqual([])
-    }).pipe(Effect.scoped, Effect.provide(oneSession)),
+    }).pipe(Effect.scoped, Effect.provide(session)),
   60_000
 )
 

@@ -1,43 +1,19 @@
 /** Plans of the webhooks' statements that were made on empty tables stay right when the tables are large. */
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import { expect, it } from "@effect/vitest"
 import { Duration, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import { UuidV7 } from "../../actors/UuidV7.ts"
 import { HookName, NodeName, WebhookId } from "../../protocol/Ids.ts"
-import { migrate } from "../../src/ledger/Migrations.ts"
-import * as Postgres from "../../src/ledger/Postgres.ts"
 import { WebhookDeliveries } from "../../src/ledger/WebhookDeliveries.ts"
 import { WebhookStore } from "../../src/ledger/WebhookStore.ts"
-import { freshDatabase } from "../support/Servers.ts"
 import { home } from "./LedgerHarness.ts"
+import { oneSession, rowsRead, withoutAutovacuum } from "./PlanHarness.ts"
 
 const tables = ["events", "tasks", "webhook_deliveries", "webhook_journal"]
 
-const oneSession = Layer.unwrap(
-  Effect.map(freshDatabase(), (url) =>
-    Layer.mergeAll(WebhookStore.layer, WebhookDeliveries.layer(NodeName.make("n1"))).pipe(
-      Layer.provideMerge(Layer.effectDiscard(migrate())),
-      Layer.provideMerge(
-        Layer.mergeAll(
-          Postgres.layer({ url, connectionsMax: 1, applicationName: "plans" }),
-          NodeServices.layer,
-          UuidV7.layer
-        )
-      )
-    )
-  )
+const session = Layer.mergeAll(WebhookStore.layer, WebhookDeliveries.layer(NodeName.make("n1"))).pipe(
+  Layer.provideMerge(oneSession)
 )
-
-const rowsRead = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  yield* sql`select pg_stat_force_next_flush()`
-  const [read] = yield* sql<{ readonly rows: number }>`
-    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows from pg_stat_user_tables
-    where relname = any (${tables})
-  `
-  return read?.rows ?? 0
-})
 
 it.live(
   "telling webhooks of a few events reads a few rows",
@@ -46,7 +22,7 @@ it.live(
       const sql = yield* SqlClient.SqlClient
       const log = yield* WebhookDeliveries
       const store = yield* WebhookStore
-      for (const table of tables) yield* sql`alter table ${sql(table)} set (autovacuum_enabled = off)`
+      yield* withoutAutovacuum(tables)
       yield* store.create(
         {
           ...{ id: WebhookId.make((yield* UuidV7).next()), namespace: home, secret: new Uint8Array(32) },
@@ -77,9 +53,9 @@ it.live(
       yield* record(4_000, "TaskCompleted")
       while ((yield* log.fanOut(2_000)) > 0);
       yield* sql`update webhook_deliveries set due_at = now() + interval '1 hour' where status = 'pending'`
-      const before = yield* rowsRead
+      const before = yield* rowsRead(tables)
       yield* rounds
-      expect((yield* rowsRead) - before).toBeLessThan(400)
-    }).pipe(Effect.provide(oneSession)),
+      expect((yield* rowsRead(tables)) - before).toBeLessThan(400)
+    }).pipe(Effect.provide(session)),
   60_000
 )
