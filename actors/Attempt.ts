@@ -24,7 +24,7 @@ import type { AttemptEnd } from "./TaskLifecycle.ts"
 const messageCharactersMax = 4_000
 
 /**
- * `nowMillis` is when the attempt begins. The behaviour has a fiber of its own, so that one whose clean-up hangs costs no
+ * `nowMillis` is when the attempt begins, by Postgres's clock. The behaviour has a fiber of its own, so that one whose clean-up hangs costs no
  * more than `cleanUpWithin`: after that it is left behind. Interrupts itself with its caller.
  */
 export const run = (input: {

@@ -214,6 +214,9 @@ export const run = Effect.fnUntraced(function* (input: {
     generations.idempotent() &&
     order.at_most_once !== true &&
     order.payload_behind !== true &&
+    // Its time is told by when it began, which Postgres says: the wall clock of this node may be wrong.
+    order.deadline === undefined &&
+    order.first_started_at === undefined &&
     (order.attempts ?? 0) < order.max_attempts
   const isBusy = () => running.size + claiming.size + returning > 0
   const finish = (end: InstanceEnd) => Deferred.doneUnsafe(ended, Effect.succeed(end))
@@ -398,7 +401,7 @@ export const run = Effect.fnUntraced(function* (input: {
       const number = (order.attempts ?? 0) + 1
       const now = runningNow(order, number)
       const entry: Running = { now, generation, fiber: undefined, cause: undefined, claim: "wanted", won, decided }
-      enter(order, { id: order.id, attempt: number, startedBy: 0, payload: undefined }, entry)
+      enter(order, { id: order.id, attempt: number, startedBy: 0, startedAtMillis: 0, payload: undefined }, entry)
       return { order, entry }
     })
     const entries = new Map(begun.map(({ entry, order }) => [order.id, entry] as const))
@@ -505,7 +508,7 @@ export const run = Effect.fnUntraced(function* (input: {
             behaviour: generation.run,
             progress: (progress) => Effect.sync(() => reports.report(task, progress)),
             conversation,
-            nowMillis: clock.currentTimeMillisUnsafe(),
+            nowMillis: claimed.startedAtMillis,
             cleanUpWithin: limits.cleanUpWithin
           })
         ).pipe(Effect.catchCause(() => Effect.succeed<TaskLifecycle.AttemptEnd>({ _tag: "Stopped" })))
@@ -519,7 +522,7 @@ export const run = Effect.fnUntraced(function* (input: {
         if (end._tag === "Crashed") onCrash(task, end)
         Metrics.taskRunSeconds.updateUnsafe(executionMillis / 1_000, context)
         const chance = yield* Random.next
-        const nowMillis = clock.currentTimeMillisUnsafe()
+        const nowMillis = claimed.startedAtMillis + executionMillis
         const settlementAs = (number: number) =>
           TaskLifecycle.settlementOf(end, { number, executionMillis, order, chance, nowMillis })
         const recording = record(order, entry, claimed, settlementAs)

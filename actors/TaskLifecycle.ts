@@ -117,7 +117,7 @@ const again = (
   }
 }
 
-/** Since the task's first attempt began. Postgres's clock set that moment, this node's reads it. */
+/** Since the task's first attempt began; both moments are of Postgres's clock. */
 const elapsedMillis = ({ executionMillis, nowMillis, order }: Ended): number =>
   order.first_started_at === undefined
     ? executionMillis

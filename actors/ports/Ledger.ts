@@ -183,6 +183,8 @@ export interface Claimed {
   readonly attempt: number
   /** Number of the event that began this run of the attempt; no two runs of a task share it. */
   readonly startedBy: number
+  /** When it began, by Postgres's clock, in milliseconds: wall clocks of nodes may be wrong. */
+  readonly startedAtMillis: number
   /** Present when the order's payload had stayed behind. */
   readonly payload: Schema.Json | undefined
 }

@@ -51,7 +51,7 @@ export class TaskStreams extends Context.Service<
       const reader = yield* StreamReader
       const feed = yield* EventFeed
       const bus = yield* Bus
-      const { liveEventsMax, pageEvents, silence } = yield* TaskWatchLimits
+      const { liveEventsMax, silence } = yield* TaskWatchLimits
       const openStream = yield* OpenStreams.make
 
       /** Live chunks of a stream. The end of the task comes as a chunk that is none: it only says that there is something to read. */
@@ -109,7 +109,7 @@ export class TaskStreams extends Context.Service<
             after: Math.min(after, head.last),
             live,
             silence,
-            read: (last) => reader.chunks(namespace, id, { stream, after: last, limit: pageEvents }),
+            read: (last) => reader.chunks(namespace, id, { stream, after: last, limit: pageChunks }),
             hasMore: (found) => found.length > 0,
             isOver: (last) => hasEnded(namespace, id, stream, last),
             isLast: () => false
@@ -129,6 +129,9 @@ export class TaskStreams extends Context.Service<
 
   static readonly layer = TaskStreams.layerNoDeps.pipe(Layer.provide(EventFeed.layer))
 }
+
+/** Chunks that a follower reads at a time. Postgres looks at all of them, and a reader that does not read holds them in memory. */
+const pageChunks = 64
 
 const isChunk = (heard: Heard): heard is Chunk => "data" in heard
 

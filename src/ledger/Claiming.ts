@@ -77,6 +77,7 @@ export const make = Effect.fnUntraced(function* (committing: Committing) {
           id: row.id,
           attempt: row.attempt,
           startedBy: row.number,
+          startedAtMillis: row.at.getTime(),
           payload: row.payload ?? undefined
         })
         const order = orders.get(row.id)

@@ -12,7 +12,7 @@ import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
 import { utc } from "./TaskViews.ts"
 
 /** Where a page of chunks is cut, in bytes of their JSON; a larger chunk comes alone. */
-const pageBytesMax = 1024 * 1024
+const pageBytesMax = 256 * 1024
 
 /** What decides whether somebody still has to wait for chunks. */
 export interface StreamHead {

@@ -21,7 +21,7 @@ const order: TaskOrder = {
   max_attempts: 3
 }
 const slot = { namespace, agentId: AgentId.make("01890a5d-ac96-774b-bcce-b302099a8058"), index: 0, epoch: 1 }
-const claimed = { id: order.id, attempt: 1, startedBy: 2, payload: undefined }
+const claimed = { id: order.id, attempt: 1, startedBy: 2, startedAtMillis: 0, payload: undefined }
 const waiting: AwaitAnswer = { _tag: "Waiting", leftMillis: undefined }
 const answered = (payload: unknown): AwaitAnswer => ({
   _tag: "Signal",

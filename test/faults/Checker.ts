@@ -104,6 +104,11 @@ const follows: Readonly<Record<string, ReadonlyArray<string>>> = {
   TaskResultExpired: []
 }
 
+/** What a map may do beside: its elements progress, and it ends, while no attempt of its own begins. */
+const followsInMap: Readonly<Record<string, ReadonlyArray<string>>> = {
+  TaskCreated: ["TaskProgressed", "TaskCompleted"]
+}
+
 const byTask = (look: (task: StoredTask, index: Index) => string | undefined) =>
   function* (index: Index): Iterable<Finding> {
     for (const task of index.state.tasks) {
@@ -263,6 +268,7 @@ const checks: ReadonlyArray<Check> = [
       if (own[0]?.type !== "TaskCreated") return `begins with ${own[0]?.type ?? "nothing"}`
       for (let at = 1; at < own.length; at++) {
         const [before, after] = [own[at - 1]?.type ?? "", own[at]?.type ?? ""]
+        if (task.map === true && followsInMap[before]?.includes(after) === true) continue
         if (follows[before]?.includes(after) !== true) return `${after} after ${before}`
       }
       return undefined
@@ -334,13 +340,14 @@ const checks: ReadonlyArray<Check> = [
   },
   {
     id: "C14",
-    promise: "No task has more attempts than it may, and every one that failed is among the dead letters.",
+    promise:
+      "No task has more attempts than it may, and every one that failed and was not retried is among the dead letters.",
     looked: tasksLooked,
     *find(index) {
       const dead = new Set(index.state.deadLetters)
-      for (const { attempt, id, max_attempts, status } of index.state.tasks) {
+      for (const { attempt, id, max_attempts, retried, status } of index.state.tasks) {
         if (attempt > max_attempts) yield { subject: id, found: `attempt ${attempt} of ${max_attempts}` }
-        else if ((status === "failed" || status === "timeout") && !dead.has(id)) {
+        else if ((status === "failed" || status === "timeout") && retried !== true && !dead.has(id)) {
           yield { subject: id, found: `${status}, and not among the dead letters` }
         }
       }

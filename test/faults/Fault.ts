@@ -31,7 +31,7 @@ export interface FaultRun {
   readonly goesOn: () => boolean
   /** Nodes that clients talk to: one that is taken out is asked no more. */
   readonly rotation: Array<RigNode>
-  /** Small disks that servers stand on, Postgres's first. */
+  /** Small disks that servers stand on: Postgres's first, then NATS's, then that of artifacts. */
   readonly disks: ReadonlyArray<SmallDisk>
   /** One injection, as a person would call it. Counts and tells it. */
   readonly injected: (what: string) => void
@@ -61,7 +61,9 @@ export interface Fault {
   readonly inject: (run: FaultRun) => Promise<ReadonlyArray<Figure>>
   readonly figuresOf?: (state: FinalState, run: FaultRun) => ReadonlyArray<Figure>
   /** Sizes of the small disks that servers stand on. */
-  readonly disks?: { readonly postgresMiB?: number; readonly natsMiB?: number }
+  readonly disks?: { readonly postgresMiB?: number; readonly natsMiB?: number; readonly artifactsMiB?: number }
+  /** Flags of Node itself, for every node. */
+  readonly nodeFlags?: ReadonlyArray<string>
 }
 
 export interface FaultReport {
@@ -99,6 +101,7 @@ export const runFault = async (
   }
   const postgresFolder = disk(fault.disks?.postgresMiB)
   const natsFolder = disk(fault.disks?.natsMiB)
+  const artifactsFolder = disk(fault.disks?.artifactsMiB)
   const unmountAll = () => {
     for (const mounted of disks) mounted.unmount()
   }
@@ -109,7 +112,8 @@ export const runFault = async (
     ...(natsFolder !== undefined && { natsFolder }),
     nodes: fault.nodes,
     ...(fault.postgresSettings !== undefined && { postgresSettings: fault.postgresSettings }),
-    ...(fault.environment !== undefined && { environment: fault.environment })
+    ...(fault.nodeFlags !== undefined && { nodeFlags: fault.nodeFlags }),
+    environment: { ...fault.environment, ...(artifactsFolder !== undefined && { ARTIFACTS_DIR: artifactsFolder }) }
   }).catch((error) => {
     unmountAll()
     throw error

@@ -21,6 +21,10 @@ export interface StoredTask {
   readonly type: string
   /** Microseconds of Postgres's clock; null while it has not ended. */
   readonly ended_at: number | null
+  /** Another task was made of it. */
+  readonly retried?: boolean
+  /** A map: it does not run itself, and ends with its elements. */
+  readonly map?: boolean
 }
 
 export interface StoredEvent {
@@ -78,7 +82,9 @@ export const readStored = async (url: string): Promise<Omit<FinalState, "deadLet
     query<StoredTask>(
       url,
       `select t.id::text, a.name as agent, t.instance, t.epoch, t.status::text, t.attempt, t.max_attempts, t.at_most_once, t.version,
-         t.type, ${micros("t.completed_at")} as ended_at
+         t.type, ${micros("t.completed_at")} as ended_at,
+         exists (select from tasks r where r.retry_of = t.id) as retried,
+         exists (select from graph_steps s where s.task_id = t.id and s.definition -> 'map' is not null) as map
        from tasks t left join agents a on a.id = t.agent_id`
     ),
     query<StoredEvent>(

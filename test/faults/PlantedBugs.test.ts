@@ -217,7 +217,7 @@ const bugs: ReadonlyArray<{ readonly bug: string; readonly check: string; readon
           Effect.map(real.claim(slot, orders), ({ claimed }) => {
             const won = new Map(claimed.map((entry) => [entry.id, entry] as const))
             const granted = orders.map(({ id }) => {
-              return won.get(id) ?? { id, attempt: 1, startedBy: 1, payload: undefined }
+              return won.get(id) ?? { id, attempt: 1, startedBy: 1, startedAtMillis: Date.now(), payload: undefined }
             })
             return { fenced: false, claimed: granted }
           })

@@ -27,14 +27,14 @@ process.once("exit", () => {
 /** Starts it and returns once `ready` says so, within 60 s. */
 export const startProcess = async (options: {
   readonly name: string
-  readonly command: readonly [program: string, ...args: ReadonlyArray<string>]
+  readonly command: ReadonlyArray<string>
   readonly environment?: Readonly<Record<string, string>>
   readonly folder?: string
   readonly ready: (output: string) => Promise<boolean> | boolean
   /** It may end before it is ready: a node that crashes at its first commit. */
   readonly mayEndEarly?: boolean
 }): Promise<OwnProcess> => {
-  const [program, ...args] = options.command
+  const [program = "", ...args] = options.command
   const child = spawn(program, args, {
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,

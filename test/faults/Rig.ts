@@ -2,7 +2,7 @@
  * A whole platform to mistreat: Postgres, nats-server, nodes and the effect sink, each a process of its own, and a fault proxy on
  * every edge between them and in front of each node. Everything ends, and its folder goes, with `close`.
  */
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { Effect, Exit, Redacted, Scope } from "effect"
@@ -22,10 +22,22 @@ export interface RigNode {
   readonly toPostgres: FaultProxy
   readonly toNats: FaultProxy
   readonly fromClients: FaultProxy
-  /** As a new process. With `crashAt` it kills itself there. */
-  readonly start: (crashAt?: CrashAt) => Promise<void>
+  /** Where it listens itself. */
+  readonly port: number
+  /** As a new process. */
+  readonly start: (how?: NodeStart) => Promise<void>
   /** A metric's value, all labels together; undefined when the node does not answer. */
   readonly metric: (name: string) => Promise<number | undefined>
+}
+
+export interface NodeStart {
+  /** It kills itself there. */
+  readonly crashAt?: CrashAt
+  /** Most files that it may have open. */
+  readonly filesMost?: number
+  /** Most memory of its heap. */
+  readonly heapMiB?: number
+  readonly environment?: Readonly<Record<string, string>>
 }
 
 export interface CrashAt {
@@ -59,6 +71,8 @@ export interface Rig {
   readonly sinkPort: number
   readonly sinkEntries: () => ReadonlyArray<SinkEntry>
   readonly folder: string
+  /** Names of the crash points that nodes have passed; of those only that were to crash. */
+  readonly placesPassed: () => ReadonlySet<string>
   /** Faults that proxies have injected, all edges together. */
   readonly proxyFaults: () => number
   readonly run: <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Promise<A>
@@ -74,6 +88,8 @@ export interface RigOptions {
   readonly postgresFolder?: string
   readonly natsFolder?: string
   readonly environment?: Readonly<Record<string, string>>
+  /** Flags of Node itself, for every node. */
+  readonly nodeFlags?: ReadonlyArray<string>
 }
 
 export const openRig = async (options: RigOptions): Promise<Rig> => {
@@ -103,6 +119,7 @@ export const openRig = async (options: RigOptions): Promise<Rig> => {
     })
 
     const log = join(folder, "sink.ndjson")
+    const placesFile = join(folder, "places")
     const sink = await startProcess({
       name: "effect sink",
       command: [process.execPath, join(root, "test/faults/sink.ts"), log],
@@ -126,14 +143,21 @@ export const openRig = async (options: RigOptions): Promise<Rig> => {
       const fromClients = await edge(`clients->${name}`, port)
       const direct = `http://127.0.0.1:${port}`
       let process_: OwnProcess | undefined
-      const start = async (crashAt?: CrashAt) => {
+      const start = async ({ crashAt, environment, filesMost, heapMiB }: NodeStart = {}) => {
         const program =
           crashAt === undefined
             ? ["src/cli.ts", "serve"]
-            : ["test/faults/node.ts", crashAt.place, crashAt.moment, String(crashAt.passes)]
+            : ["test/faults/node.ts", crashAt.place, crashAt.moment, String(crashAt.passes), placesFile]
         process_ = await startProcess({
           name,
-          command: [process.execPath, "--disable-warning=ExperimentalWarning", ...program],
+          command: [
+            ...(filesMost === undefined ? [] : ["sh", "-c", `ulimit -n ${filesMost}; exec "$@"`, "sh"]),
+            process.execPath,
+            "--disable-warning=ExperimentalWarning",
+            ...(heapMiB === undefined ? [] : [`--max-old-space-size=${heapMiB}`]),
+            ...(options.nodeFlags ?? []),
+            ...program
+          ],
           folder: root,
           mayEndEarly: crashAt !== undefined,
           environment: {
@@ -142,7 +166,8 @@ export const openRig = async (options: RigOptions): Promise<Rig> => {
             DATABASE_URL: Redacted.value(postgres.url()).replace(`:${postgres.port}`, `:${toPostgres.port}`),
             NATS_URL: `nats://127.0.0.1:${toNats.port}`,
             NODE_COMPILE_CACHE: join(root, "node_modules/.cache/compile"),
-            ...options.environment
+            ...options.environment,
+            ...environment
           },
           ready: () =>
             fetch(`${direct}/health/ready`, { signal: AbortSignal.timeout(2_000) }).then(
@@ -166,7 +191,7 @@ export const openRig = async (options: RigOptions): Promise<Rig> => {
         }
       }
       const node: RigNode = {
-        ...{ name, toPostgres, toNats, fromClients, start, metric },
+        ...{ name, port, toPostgres, toNats, fromClients, start, metric },
         url: `http://127.0.0.1:${fromClients.port}`,
         process: () => process_ ?? missing(name)
       }
@@ -196,6 +221,7 @@ export const openRig = async (options: RigOptions): Promise<Rig> => {
         readFileSync(log, "utf8")
           .split("\n")
           .flatMap((line) => (line === "" ? [] : [JSON.parse(line)])),
+      placesPassed: () => new Set(existsSync(placesFile) ? readFileSync(placesFile, "utf8").trim().split("\n") : []),
       proxyFaults: () => proxies.reduce((sum, proxy) => sum + proxy.faults(), 0)
     }
   } catch (error) {

@@ -1,5 +1,7 @@
 /** The faults of the catalogue: those that the rig runs, and those that are shown elsewhere or cannot be had, with the reason. */
 import type { Fault } from "./Fault.ts"
+import { jumpClocks } from "./scenarios/clocks.ts"
+import { renewCertificates } from "./scenarios/encryption.ts"
 import { soak } from "./scenarios/mixed.ts"
 import {
   damageStore,
@@ -13,12 +15,15 @@ import {
 import { flap, partitionNats, partitionPostgres } from "./scenarios/network.ts"
 import { blockNode, crashAtPoints, freezeNode, killAllNodes, killNodes, rollNodes } from "./scenarios/nodes.ts"
 import { fillPostgresDisk, killPostgres, loseAnswers, slowPostgres } from "./scenarios/postgres.ts"
+import { slowReaders } from "./scenarios/readers.ts"
+import { fillArtifactsDisk, takeResources } from "./scenarios/resources.ts"
 import { crashingAgent, graphsUnderKills, herd } from "./scenarios/work.ts"
 
 export const faults: ReadonlyArray<Fault> = [
   ...[killNodes, crashAtPoints, killAllNodes, killNats, damageStore, killPostgres, loseAnswers, slowPostgres],
   ...[partitionNats, partitionPostgres, flap, freezeNode, freezeServers, blockNode, fillPostgresDisk, fillNatsDisk],
-  ...[foreignMessages, doubleMessages, takeAwayStreams, herd, rollNodes, graphsUnderKills, crashingAgent, soak]
+  ...[foreignMessages, doubleMessages, takeAwayStreams, herd, rollNodes, graphsUnderKills, crashingAgent, soak],
+  ...[fillArtifactsDisk, takeResources, slowReaders, jumpClocks, renewCertificates]
 ]
 
 /** Never a pass: what the rig does not show, and why. */
@@ -39,20 +44,15 @@ export const notRun: ReadonlyArray<{ readonly id: string; readonly title: string
     reason: "the rig has one Postgres; shown by test/servers/PostgresFailover.test.ts"
   },
   { id: "F12", title: "Redis killed, emptied, slow", reason: "the platform does not use Redis" },
-  { id: "F18", title: "wall clocks that jump", reason: "needs libfaketime, which is not installed here" },
-  { id: "F22", title: "full disks of artifacts, audit and logs", reason: "not built; there is no audit store yet" },
-  { id: "F23", title: "no file descriptors, no memory", reason: "not built" },
   {
     id: "F24",
     title: "poison tasks of all kinds",
     reason: "shown by test/isolation/platform.test.ts; crashes alone are F34"
   },
-  { id: "F28", title: "slow consumers", reason: "not built; there is no WebSocket yet" },
   {
     id: "F31",
     title: "rolling upgrade",
     reason: "shown by test/nodes/upgrade.test.ts, with statements that differ in text only"
   },
-  { id: "F32", title: "DNS failure, TLS expiry and rotation", reason: "not built; the rig's edges are plain TCP" },
   { id: "F36", title: "restore from a backup", reason: "shown by test/servers/Backup.test.ts" }
 ]

@@ -155,4 +155,7 @@ const main = async (): Promise<number> => {
   return failed ? 1 : 0
 }
 
+// What it started ends with it, also when it is told to end.
+for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => process.exit(130))
+
 process.exit(await main())

@@ -115,7 +115,7 @@ export const planted: ReadonlyArray<{
                 claimed: [
                   ...claimed,
                   ...lost.map(({ attempts, id }) => ({
-                    ...{ id, attempt: attempt(attempts), startedBy: 0, payload: undefined }
+                    ...{ id, attempt: attempt(attempts), startedBy: 0, startedAtMillis: 0, payload: undefined }
                   }))
                 ]
               }
