@@ -72,10 +72,14 @@ export const run = (input: {
   const stored = input.payload ?? order.payload ?? null
   const work = Scheduler.use((scheduler) =>
     resolved(order, stored).pipe(
-      Effect.flatMap((payload) => fitting(payload, input.violationsOf({ payload, stored }))),
-      Effect.flatMap(runOn(scheduler))
+      Effect.flatMap((payload) => {
+        const errors = input.violationsOf({ payload, stored })
+        return errors.length > 0
+          ? Effect.succeed(incompatible(errors))
+          : Effect.flatMap(runOn(scheduler)(payload), (data) => returned(order, data))
+      })
     )
-  ).pipe(Effect.flatMap((data) => returned(order, data)))
+  )
   const abandon = (fiber: Fiber.Fiber<unknown, unknown>) =>
     Effect.timeoutOrElse(Fiber.interrupt(fiber), {
       duration: input.cleanUpWithin,
@@ -181,21 +185,18 @@ const bounded = (text: string) =>
     ? storable(text)
     : `${storable(text.slice(0, messageCharactersMax))}... (${text.length} characters)`
 
-/** The payload, unless it breaks rules: another attempt cannot help, and what it broke stays with the task. */
-const fitting = (payload: Schema.Json, errors: ReadonlyArray<Violation>) =>
-  errors.length === 0
-    ? Effect.succeed(payload)
-    : Effect.fail(
-        new BehaviourFailure({
-          code: "payload_incompatible",
-          message: `the payload does not fit the agent's payload_schema: ${errors
-            .slice(0, 3)
-            .map(({ field, message }) => `${field} ${message}`)
-            .join("; ")}`,
-          retryable: false,
-          details: { errors: errors.map(({ field, message, rule }) => ({ field, message, rule })) }
-        })
-      )
+/** The end of an attempt whose payload breaks rules: what it broke stays with the task. */
+const incompatible = (errors: ReadonlyArray<Violation>): AttemptEnd => ({
+  _tag: "Incompatible",
+  error: {
+    code: "payload_incompatible",
+    message: `the payload does not fit the agent's payload_schema: ${errors
+      .slice(0, 3)
+      .map(({ field, message }) => `${field} ${message}`)
+      .join("; ")}`,
+    details: { errors: errors.map(({ field, message, rule }) => ({ field, message, rule })) }
+  }
+})
 
 /** The payload, brought back from its artifact, with every `$result` reference replaced by that task's result data. */
 const resolved = (order: TaskOrder, payload: Schema.Json) => {

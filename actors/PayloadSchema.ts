@@ -3,7 +3,7 @@
  *
  * Both come from users, so that neither may cost more than a bound: the keywords are a closed set, a schema that says
  * anything else is refused when it is defined, and a check that takes too many steps or goes too deep refuses the payload.
- * Nothing is compiled to code; the only thing prepared is the expression of a pattern, once per schema.
+ * Nothing is compiled to code, and no `RegExp` is made of a pattern; the only thing prepared is what a pattern says, once per schema.
  * Pure: the same schema and payload give the same answer on every node.
  */
 import type { Schema } from "effect"
@@ -130,7 +130,34 @@ export const problemsOf = (schema: Json, field: string): ReadonlyArray<InvalidFi
     }
   }
   visit(schema, field, 0)
+  if (problems.length === 0 && neverEnds(schema, definitions)) {
+    problems.push({ field, message: "refers to itself at the same place of the payload, which never ends" })
+  }
   return problems.slice(0, Limits.payloadViolationsMax)
+}
+
+/** Whether some `$ref` leads back to its own schema without going deeper into the payload: no payload would ever fit. */
+const neverEnds = (root: Json, definitions: JsonObject): boolean => {
+  const done = new Set<Json>()
+  const open = new Set<Json>()
+  const leadsBack = (part: Json): boolean => {
+    if (!isObject(part) || done.has(part)) return false
+    if (open.has(part)) return true
+    open.add(part)
+    const back = samePlace(part).some(leadsBack)
+    open.delete(part)
+    done.add(part)
+    return back
+  }
+  const samePlace = (part: JsonObject): ReadonlyArray<Json> => {
+    const { $ref, allOf, anyOf, not, oneOf } = part
+    const name = $ref === undefined ? undefined : definitionName($ref)
+    const target = $ref === undefined ? [] : [name === undefined ? root : (definitions[name] ?? true)]
+    return [...target, ...[allOf, anyOf, oneOf].flatMap((each) => (isList(each) ? each : [])), not ?? true]
+  }
+  const everyPart = (part: Json): boolean =>
+    leadsBack(part) || (typeof part === "object" && part !== null && Object.values(part).some(everyPart))
+  return everyPart(root)
 }
 
 /** What a payload breaks of a schema that `problemsOf` found nothing wrong with, at most `payloadViolationsMax`. */
@@ -244,10 +271,10 @@ class Check {
         case "maxLength":
           return bound(this.characters(value, at) <= Number(argument), "has more characters than")
         case "pattern": {
-          const limit = Limits.payloadPatternTextCharactersMax
-          if (value.length > limit) return broken(`has more than ${limit} characters, too many for a pattern`)
-          if (!this.charge(PayloadPattern.stepsOf(value), at.field)) return false
-          return PayloadPattern.of(schema, String(argument)).test(value) || broken(`must fit ${String(argument)}`)
+          const pattern = PayloadPattern.of(schema, String(argument))
+          if (pattern === undefined) return true
+          if (!this.charge(PayloadPattern.stepsOf(pattern, value), at.field)) return false
+          return PayloadPattern.matches(pattern, value) || broken(`must fit ${String(argument)}`)
         }
       }
     } else if (isList(value)) {

@@ -31,6 +31,8 @@ export type AttemptEnd =
   | { readonly _tag: "Crashed"; readonly message: string; readonly stack?: string | undefined }
   /** Its process did not live to tell (`Behaviour.AttemptLost`). */
   | { readonly _tag: "Lost"; readonly error: TaskError }
+  /** The payload is none that the agent takes: the behaviour was never called, and no further attempt can change that. */
+  | { readonly _tag: "Incompatible"; readonly error: TaskError }
   | { readonly _tag: "TimedOut"; readonly afterMillis: number; readonly deadline: boolean }
   | { readonly _tag: "Stopped" }
 
@@ -58,6 +60,8 @@ export const settlementOf = (end: AttemptEnd, attempt: Ended): Settlement => {
       const message = `the result has ${end.dataBytes} bytes; at most ${end.bytesMax} are kept, save larger data as an artifact`
       return { _tag: "Failed", executionMillis, error: { code: "result_too_large", message } }
     }
+    case "Incompatible":
+      return { _tag: "Failed", executionMillis, error: end.error }
     case "TimedOut": {
       if (end.deadline) {
         const error = { code: "deadline", message: "its deadline passed before it completed" }

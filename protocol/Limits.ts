@@ -91,10 +91,6 @@ export const payloadCheckStepsMax = 500_000
 export const payloadViolationsMax = 20
 /** Longest pattern of a payload's schema, in characters. */
 export const payloadPatternCharactersMax = 200
-/** Most quantifiers of a pattern that vary, such as `+` and `{1,3}`. */
-export const payloadPatternVaryingMax = 2
-/** Longest text that is tested against a pattern, in characters. */
-export const payloadPatternTextCharactersMax = 256
 /** Most agents that are asked whether they take a payload, when a task names a type only. */
 export const payloadAgentsAskedMax = 8
 /** Most instances of an agent. */

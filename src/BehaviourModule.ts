@@ -9,6 +9,7 @@ import { resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import { Effect, Predicate, Result, Schema } from "effect"
 import type { Behaviour } from "../actors/Behaviour.ts"
+import * as PayloadSchema from "../actors/PayloadSchema.ts"
 import { AgentType, Capability } from "../protocol/Agent.ts"
 import * as Limits from "../protocol/Limits.ts"
 
@@ -61,6 +62,9 @@ export type Traits = typeof Traits.Type
 
 const isFlag = (value: unknown) => value === undefined || Predicate.isBoolean(value)
 
+const hasCheckableSchema = ({ payload_schema: schema }: Capability): boolean =>
+  schema === undefined || PayloadSchema.problemsOf(schema, "payload_schema").length === 0
+
 const shape: ReadonlyArray<readonly [name: keyof Behaviour, isRight: (value: unknown) => boolean, rule: string]> = [
   [
     "type",
@@ -72,6 +76,11 @@ const shape: ReadonlyArray<readonly [name: keyof Behaviour, isRight: (value: unk
     "capabilities",
     Schema.is(Traits.fields.capabilities),
     `an array of 1 to ${Limits.capabilitiesMax} capabilities such as { name: "text.statistics" }`
+  ],
+  [
+    "capabilities",
+    (value) => !Schema.is(Traits.fields.capabilities)(value) || value.every(hasCheckableSchema),
+    "one whose every `payload_schema` is a JSON Schema that payloads can be checked by: see docs/agents.md"
   ],
   ["idempotent", isFlag, "true or false"],
   ["isolated", isFlag, "true or false"],

@@ -94,6 +94,12 @@ describe("behaviours", () => {
         "MODULE: its field `open` is missing: it must be a function of the settings that returns an Effect",
         expect.stringMatching(/^\.\/nowhere\.ts: it cannot be loaded: Cannot find module/u)
       ])
+      const unchecked = right.replace('{ name: "greet" }', '{ name: "greet", payload_schema: { format: "email" } }')
+      expect(yield* mistakesOf(`export default ${unchecked}`)).toEqual([
+        expect.stringMatching(
+          /^MODULE: its field `capabilities` is wrong: it must be one whose every `payload_schema`/u
+        )
+      ])
       expect(yield* mistakesOf(`export const greet = ${right}`)).toEqual([
         "MODULE: it exports no behaviour: export one as default or as `behaviour`"
       ])

@@ -1,7 +1,6 @@
 /** What a payload schema takes and refuses, keyword by keyword, and that neither it nor a payload costs more than its bound. */
 import { describe, expect, it } from "@effect/vitest"
 import type { Schema } from "effect"
-import * as PayloadPattern from "../../actors/PayloadPattern.ts"
 import { checked, keywords, problemsOf, violationsOf } from "../../actors/PayloadSchema.ts"
 import * as Limits from "../../protocol/Limits.ts"
 
@@ -155,54 +154,33 @@ describe("a payload schema", () => {
     expect(violationsOf({ items: { $ref: "#" } }, deep(20))).toEqual([])
     for (const [schema, payload] of [
       [{ items: { $ref: "#" } }, deep(5_000)],
-      [{ $ref: "#" }, 1],
-      [{ not: { $ref: "#" } }, 1]
+      [{ items: { not: { $ref: "#" } } }, deep(5_000)]
     ] satisfies ReadonlyArray<readonly [Json, Json]>) {
       expect(violationsOf(schema, payload)).toMatchObject([{ rule: "limit", message: expect.stringContaining("deep") }])
     }
   })
-})
 
-describe("a pattern", () => {
-  it("is characters, classes and escapes with quantifiers, of which two may vary", () => {
-    const good = [
-      "^",
-      "^$",
-      "^abc$",
-      "^\\d{4}-\\d{2}$",
-      "^[a-z_-]+@[^@]+$",
-      "^a.c?",
-      "^x{1,3}y*",
-      "^\\$\\.$",
-      "^[\\]a]$",
-      "^a{2,2}b+c+"
-    ]
-    expect(good.filter((pattern) => PayloadPattern.problemOf(pattern) !== undefined)).toEqual([])
-    const bad = [
-      "",
-      "abc",
-      "^(a+)+$",
-      "^a|b",
-      "^a+b+c+$",
-      "^\\1",
-      "^(?=a)",
-      "^a**",
-      "^a+?",
-      "^[",
-      "^\\",
-      "^a$b",
-      "^\\p{L}",
-      "^{2}",
-      "^[z-a]"
-    ]
-    expect(bad.filter((pattern) => PayloadPattern.problemOf(pattern) === undefined)).toEqual([])
-    expect(PayloadPattern.problemOf(`^${"a".repeat(Limits.payloadPatternCharactersMax)}`)).toContain("characters")
-    expect(PayloadPattern.problemOf(7)).toBe("must be a text")
+  it("refuses a schema that comes back to itself at one place, which no payload could fit", () => {
+    const message = "refers to itself at the same place of the payload, which never ends"
+    for (const endless of [
+      { $ref: "#" },
+      { not: { $ref: "#" } },
+      { $defs: { a: { allOf: [{ $ref: "#/$defs/b" }] }, b: { oneOf: [true, { $ref: "#/$defs/a" }] } } },
+      { properties: { a: { anyOf: [{ $ref: "#/$defs/a" }] } }, $defs: { a: { $ref: "#/$defs/a" } } }
+    ]) {
+      expect(problemsOf(endless, "s")).toEqual([{ field: "s", message }])
+    }
+    const deeper = { $defs: { a: { properties: { a: { $ref: "#/$defs/a" } } } }, allOf: [{ $ref: "#/$defs/a" }] }
+    expect(problemsOf(deeper, "s")).toEqual([])
+    expect(problemsOf({ const: { $ref: "#" }, items: { $ref: "#" } }, "s")).toEqual([])
   })
 
-  it("refuses texts that are too long for it", () => {
-    const text = "a".repeat(Limits.payloadPatternTextCharactersMax)
-    expect(violationsOf({ pattern: "^a+$" }, text)).toEqual([])
-    expect(violationsOf({ pattern: "^a+$" }, `${text}a`)).toMatchObject([{ rule: "/pattern" }])
+  it("matches long texts by patterns of many parts, and ends where the two together are too much", () => {
+    const url = { pattern: "^https?://[^/]+/.*#[a-z]*$" }
+    expect(violationsOf(url, `https://example.com/${"x".repeat(20_000)}#end`)).toEqual([])
+    expect(violationsOf(url, `https://example.com/${"x".repeat(20_000)}`)).toMatchObject([{ rule: "/pattern" }])
+    const many = { pattern: `^${"a*".repeat(90)}b$` }
+    expect(violationsOf(many, "a".repeat(10_000))).toMatchObject([{ rule: "/pattern" }])
+    expect(violationsOf(many, "a".repeat(20_000))).toMatchObject([{ rule: "limit" }])
   })
 })

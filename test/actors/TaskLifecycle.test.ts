@@ -20,6 +20,7 @@ const End = Schema.Union([
   }),
   Schema.TaggedStruct("Crashed", { message: Schema.String }),
   Schema.TaggedStruct("TimedOut", { afterMillis: between(0, 1_000), deadline: Schema.Boolean }),
+  Schema.TaggedStruct("Incompatible", { error: Schema.Struct({ code: Schema.String, message: Schema.String }) }),
   Schema.TaggedStruct("Stopped", {})
 ])
 
@@ -79,11 +80,24 @@ describe("the end of an attempt", () => {
         end._tag === "Returned" ||
         end._tag === "ReturnedTooMuch" ||
         end._tag === "Stopped" ||
+        end._tag === "Incompatible" ||
         (end._tag === "Failed" && !end.retryable) ||
         (end._tag === "TimedOut" && end.deadline)
       expect(number).toBe(final ? 1 : max)
     }
   )
+
+  it("whose payload never reached the behaviour is final and known, whatever policy and delivery say", () => {
+    const error = { code: "payload_incompatible", message: "breaks the schema" }
+    for (const over of [{ at_most_once: true }, { retry: { retry_on: ["*"] } }]) {
+      const input = { number: 1, executionMillis: 1, order: orderWith(over), chance: 0, nowMillis: 0 }
+      expect(settlementOf({ _tag: "Incompatible", error }, input)).toEqual({
+        _tag: "Failed",
+        executionMillis: 1,
+        error
+      })
+    }
+  })
 
   it("of a task that may run at most once is unknown when it was cut short, however that happened", () => {
     const order = orderWith({ at_most_once: true })
