@@ -22,6 +22,7 @@ import type { AcceptedTask, SubmitTask } from "../protocol/Task.ts"
 import * as Coalescing from "./Coalescing.ts"
 import type { GraphStep } from "./GraphStep.ts"
 import * as PayloadFit from "./PayloadFit.ts"
+import * as PayloadSchema from "./PayloadSchema.ts"
 import type { AgentRecord } from "./ports/AgentStore.ts"
 import type { AcceptOutcome, NewTask } from "./ports/Ledger.ts"
 import type { LimitRecord } from "./ports/LimitStore.ts"
@@ -85,9 +86,12 @@ export const admit = (
   return Result.succeed(routed(command, { ...origin, agent, type, payload, payloadBytes, limits: limited.limits }))
 }
 
-/** Whether an agent takes the payload of a command that names a type only. */
-export const takesPayloadOf = (command: SubmitTask, origin: Origin) => (agent: AgentRecord) =>
-  command.type === undefined || unfitFields(command, agent, { type: command.type, origin }).length === 0
+/** Whether an agent takes the payload of a command that names a type only. All that are asked share the steps of one check. */
+export const takesPayloadOf = (command: SubmitTask, origin: Origin) => {
+  const budget = PayloadSchema.wholeBudget()
+  return (agent: AgentRecord) =>
+    command.type === undefined || unfitFields(command, agent, { type: command.type, origin, budget }).length === 0
+}
 
 /** Whether a command was refused only because its payload does not fit into its row: it can be kept as an artifact. */
 export const isForArtifact = (refusal: Refusal): boolean =>
@@ -125,11 +129,15 @@ const typeOrProblems = (
 const unfitFields = (
   command: SubmitTask,
   agent: AgentRecord | undefined,
-  { origin, type }: { readonly origin: Origin; readonly type: NewTask["type"] }
+  {
+    budget,
+    origin,
+    type
+  }: { readonly origin: Origin; readonly type: NewTask["type"]; readonly budget?: PayloadSchema.Budget }
 ): ReadonlyArray<InvalidField> =>
   agent === undefined || origin.graph?.step?.map !== undefined
     ? []
-    : PayloadFit.violationsAtAccept(agent, type, command.payload).map(({ field, message, rule }) => ({
+    : PayloadFit.violationsAtAccept(agent, type, command.payload, budget).map(({ field, message, rule }) => ({
         field,
         message: `${message} (${rule} of the payload_schema of agent "${agent.name}")`
       }))

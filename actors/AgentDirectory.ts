@@ -140,12 +140,13 @@ export class AgentDirectory extends Context.Service<
           if (agent !== undefined && Routing.canDo(agent, type)) able.push(agent)
         }
         const known = Routing.chooseTaking(able, turn++, takes)
-        if (known !== undefined) return known
+        // Nor is a payload refused by those that are known here before the store was asked for others.
+        if (known !== undefined && takes(known)) return known
         const stored = (yield* store.withCapability(namespace, Routing.typeName(type))).filter((agent) =>
           Routing.canDo(agent, type)
         )
         for (const agent of stored) learn(agent)
-        return Routing.chooseTaking(stored, turn, takes)
+        return Routing.chooseTaking(stored, turn, takes) ?? known
       })
 
       return AgentDirectory.of({

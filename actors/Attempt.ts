@@ -2,7 +2,7 @@
  * Runs one attempt of a task: references replaced, the behaviour called in a scope of its own, its deadline kept, and
  * whatever it comes to said as an `AttemptEnd`. It never fails, and it does not touch the task's state.
  */
-import { Cause, Duration, Effect, Exit, Fiber, Option, type Schema } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Option, type Schema, Semaphore } from "effect"
 import type { TaskOrder } from "../protocol/Dispatch.ts"
 import * as Limits from "../protocol/Limits.ts"
 import { storable, storableJson } from "../protocol/Storable.ts"
@@ -13,7 +13,7 @@ import * as Children from "./Children.ts"
 import type { Conversation } from "./Conversation.ts"
 import { stackOf } from "./CrashStack.ts"
 import * as LargeData from "./LargeData.ts"
-import type { Violation } from "./PayloadSchema.ts"
+import { type Budget, type Violation, wholeBudget } from "./PayloadSchema.ts"
 import { pointed } from "./Pointer.ts"
 import { Ledger } from "./ports/Ledger.ts"
 import * as Routing from "./Routing.ts"
@@ -31,12 +31,8 @@ export const run = (input: {
   readonly order: TaskOrder
   readonly number: number
   readonly payload: Schema.Json | undefined
-  /** What a payload breaks of what the agent takes; asked once everything of it is known. */
-  readonly violationsOf: (input: {
-    readonly payload: Schema.Json
-    /** As it stood in the task, before references were replaced. */
-    readonly stored: Schema.Json
-  }) => ReadonlyArray<Violation>
+  /** What a payload breaks of what the agent takes; asked once everything of it is known. Undefined: it takes any. */
+  readonly violationsOf: ViolationsOf | undefined
   readonly behaviour: RunAttempt
   readonly progress: (progress: TaskProgress) => Effect.Effect<void>
   readonly conversation: Conversation
@@ -73,10 +69,12 @@ export const run = (input: {
   const work = Scheduler.use((scheduler) =>
     resolved(order, stored).pipe(
       Effect.flatMap((payload) => {
-        const errors = input.violationsOf({ payload, stored })
-        return errors.length > 0
-          ? Effect.succeed(incompatible(errors))
-          : Effect.flatMap(runOn(scheduler)(payload), (data) => returned(order, data))
+        const running = Effect.flatMap(runOn(scheduler)(payload), (data) => returned(order, data))
+        return input.violationsOf === undefined
+          ? running
+          : Effect.flatMap(inTurn(input.violationsOf, { payload, stored }), (errors) =>
+              errors.length === 0 ? running : Effect.succeed(incompatible(errors))
+            )
       })
     )
   )
@@ -184,6 +182,29 @@ const bounded = (text: string) =>
   text.length <= messageCharactersMax
     ? storable(text)
     : `${storable(text.slice(0, messageCharactersMax))}... (${text.length} characters)`
+
+type ViolationsOf = (
+  payload: {
+    readonly payload: Schema.Json
+    /** As it stood in the task, before references were replaced. */
+    readonly stored: Schema.Json
+  },
+  budget: Budget
+) => ReadonlyArray<Violation>
+
+/** Checks a payload. Many attempts begin at once: of checks that take long each has a turn of the event loop of its own. */
+const inTurn = (violationsOf: ViolationsOf, payload: Parameters<ViolationsOf>[0]) =>
+  checking.withPermits(1)(
+    Effect.suspend(() => {
+      const budget = wholeBudget()
+      const before = budget.left
+      const violations = violationsOf(payload, budget)
+      return before - budget.left > stepsOfTurnMax ? Effect.as(Effect.yieldNow, violations) : Effect.succeed(violations)
+    })
+  )
+
+const checking = Semaphore.makeUnsafe(1)
+const stepsOfTurnMax = 5_000
 
 /** The end of an attempt whose payload breaks rules: what it broke stays with the task. */
 const incompatible = (errors: ReadonlyArray<Violation>): AttemptEnd => ({

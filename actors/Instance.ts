@@ -504,7 +504,9 @@ export const run = Effect.fnUntraced(function* (input: {
             order,
             number: claimed.attempt,
             payload: claimed.payload,
-            violationsOf: (payload) => PayloadFit.violationsAtStart(agent, order.type, payload),
+            violationsOf: PayloadFit.hasSchemas(agent)
+              ? (payload, budget) => PayloadFit.violationsAtStart(agent, order.type, payload, budget)
+              : undefined,
             behaviour: generation.run,
             progress: (progress) => Effect.sync(() => reports.report(task, progress)),
             conversation,

@@ -16,14 +16,15 @@ import * as Routing from "./Routing.ts"
 export const violationsOf = (
   agent: AgentRecord,
   type: string,
-  payload: Schema.Json
+  payload: Schema.Json,
+  budget = PayloadSchema.wholeBudget()
 ): ReadonlyArray<PayloadSchema.Violation> => {
   if (!hasSchemas(agent)) return []
   let first: ReadonlyArray<PayloadSchema.Violation> | undefined
   for (const capability of agent.capabilities) {
     if (!Routing.does(capability, type)) continue
     if (capability.payload_schema === undefined) return []
-    const violations = PayloadSchema.violationsOf(capability.payload_schema, payload)
+    const violations = PayloadSchema.violationsOf(capability.payload_schema, payload, budget)
     if (violations.length === 0) return []
     first ??= violations
   }
@@ -34,9 +35,10 @@ export const violationsOf = (
 export const violationsAtAccept = (
   agent: AgentRecord,
   type: string,
-  payload: SubmitTask["payload"]
+  payload: SubmitTask["payload"],
+  budget = PayloadSchema.wholeBudget()
 ): ReadonlyArray<PayloadSchema.Violation> =>
-  hasSchemas(agent) && isKnown(payload ?? null) ? violationsOf(agent, type, payload ?? null) : []
+  hasSchemas(agent) && isKnown(payload ?? null) ? violationsOf(agent, type, payload ?? null, budget) : []
 
 /**
  * The same of a payload as its attempt begins. `stored` is what stood in its task: a list in which submissions were gathered
@@ -45,12 +47,18 @@ export const violationsAtAccept = (
 export const violationsAtStart = (
   agent: AgentRecord,
   type: string,
-  { payload, stored }: { readonly payload: Schema.Json; readonly stored: Schema.Json | undefined }
+  { payload, stored }: { readonly payload: Schema.Json; readonly stored: Schema.Json | undefined },
+  budget = PayloadSchema.wholeBudget()
 ): ReadonlyArray<PayloadSchema.Violation> => {
-  const whole = violationsOf(agent, type, payload)
+  const whole = violationsOf(agent, type, payload, budget)
   if (whole.length === 0 || !isList(payload) || !isList(stored) || payload.length === 0) return whole
   if (Routing.references(stored).size > 0) return whole
-  return payload.every((item) => violationsOf(agent, type, item).length === 0) ? [] : whole
+  // All of them within one budget: there may be many.
+  const ofItems = PayloadSchema.wholeBudget()
+  const before = ofItems.left
+  const fits = payload.every((item) => violationsOf(agent, type, item, ofItems).length === 0)
+  budget.left -= before - ofItems.left
+  return fits ? [] : whole
 }
 
 const isList = (value: Schema.Json | undefined): value is ReadonlyArray<Schema.Json> => Array.isArray(value)
@@ -58,4 +66,6 @@ const isList = (value: Schema.Json | undefined): value is ReadonlyArray<Schema.J
 /** A reference to an artifact or to results is replaced when the task starts. */
 const isKnown = (payload: Schema.Json) => LargeData.referenceOf(payload) === undefined && !Routing.hasMeaning(payload)
 
-const hasSchemas = ({ capabilities }: AgentRecord) => capabilities.some((each) => each.payload_schema !== undefined)
+/** False of most agents, whose payloads are not looked into. */
+export const hasSchemas = ({ capabilities }: AgentRecord) =>
+  capabilities.some((each) => each.payload_schema !== undefined)

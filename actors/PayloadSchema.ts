@@ -161,15 +161,23 @@ const neverEnds = (root: Json, definitions: JsonObject): boolean => {
 }
 
 /** What a payload breaks of a schema that `problemsOf` found nothing wrong with, at most `payloadViolationsMax`. */
-export const violationsOf = (schema: Json, payload: Json): ReadonlyArray<Violation> =>
-  checked(schema, payload).violations
+export const violationsOf = (schema: Json, payload: Json, budget: Budget = wholeBudget()): ReadonlyArray<Violation> =>
+  checked(schema, payload, budget).violations
+
+/** Steps that are left. Checks that share one take no more together than one alone may. */
+export interface Budget {
+  left: number
+}
+
+export const wholeBudget = (): Budget => ({ left: Limits.payloadCheckStepsMax })
 
 /** The same with the steps that it took. */
 export const checked = (
   schema: Json,
-  payload: Json
+  payload: Json,
+  budget: Budget = wholeBudget()
 ): { readonly violations: ReadonlyArray<Violation>; readonly steps: number } => {
-  const check = new Check(schema)
+  const check = new Check(schema, budget)
   const violations: Array<Violation> = []
   check.apply(schema, payload, { rule: "", field: "payload", depth: 0, violations })
   return { violations: check.ended === undefined ? violations : [check.ended], steps: check.steps }
@@ -186,11 +194,13 @@ interface Place {
 /** One check, with what it may still cost. Once it has `ended` everything in it ends. */
 class Check {
   readonly root: Json
+  readonly budget: Budget
   steps = 0
   ended: Violation | undefined
 
-  constructor(root: Json) {
+  constructor(root: Json, budget: Budget) {
     this.root = root
+    this.budget = budget
   }
 
   apply(schema: Json, value: Json, place: Place): boolean {
@@ -384,10 +394,11 @@ class Check {
   }
 
   private charge(steps: number, field: string): boolean {
-    this.steps += steps
     if (this.ended !== undefined) return false
+    this.steps += steps
+    this.budget.left -= steps
     const limit = Limits.payloadCheckStepsMax
-    return this.steps <= limit || this.end(field, `takes more than ${limit} steps to check`)
+    return this.budget.left >= 0 || this.end(field, `takes more than ${limit} steps to check`)
   }
 
   private end(field: string, message: string): false {

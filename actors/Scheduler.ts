@@ -35,6 +35,7 @@ import { AgentDirectory } from "./AgentDirectory.ts"
 import type { GraphStep } from "./GraphStep.ts"
 import * as LargeData from "./LargeData.ts"
 import { LimitDirectory } from "./LimitDirectory.ts"
+import * as PayloadFit from "./PayloadFit.ts"
 import { ArtifactStore } from "./ports/ArtifactStore.ts"
 import { type AcceptOutcome, Ledger, type NewGraph } from "./ports/Ledger.ts"
 import * as TaskGraph from "./TaskGraph.ts"
@@ -110,15 +111,18 @@ export class Scheduler extends Context.Service<
       /** `kept` stands in place of a payload that is kept as an artifact. */
       const route = (command: SubmitTask, origin: Origin, kept?: LargeData.ArtifactReference) =>
         Effect.mapError(agentFor(origin.principal.namespace, command, origin), unavailable).pipe(
-          Effect.map((agent) => {
-            const admitted = kept === undefined ? command : { ...command, payload: kept }
-            return admit(
-              admitted,
+          Effect.flatMap((agent) => {
+            const admitted = admit(
+              kept === undefined ? command : { ...command, payload: kept },
               agent,
               origin,
               clock.currentTimeMillisUnsafe(),
               limits.of(origin.principal.namespace)
             )
+            // A payload was looked into: others have their turn before the next one of a batch is.
+            return agent !== undefined && PayloadFit.hasSchemas(agent)
+              ? Effect.as(Effect.yieldNow, admitted)
+              : Effect.succeed(admitted)
           }),
           command.idempotency_key === undefined ? identity : Effect.flatMap(withIdempotency(command))
         )

@@ -9,6 +9,7 @@ const refusal = (source: string) => Result.getOrThrow(Result.flip(PayloadPattern
 
 describe("a pattern", () => {
   it.each([
+    ["[^a]{2}$", ["b🙂", "🙂🙂", "ab🙂"], ["🙂"]],
     ["^[a-z]{2,3}$", ["ab", "abc"], ["a", "abcd", "aB", ""]],
     ["ell", ["hello", "ell"], ["el", ""]],
     ["^a*a*b$", ["b", "aaab"], ["aaa", "ba"]],
@@ -73,14 +74,17 @@ describe("a pattern", () => {
     "matches what RegExp matches",
     { pieces: Source, letters: Letters, fromStart: Schema.Boolean, toEnd: Schema.Boolean },
     ({ fromStart, letters, pieces, toEnd }) => {
-      const source = `${fromStart ? "^" : ""}${pieces.flat().join("")}${toEnd ? "$" : ""}`
+      const rest = `${pieces.flat().join("")}${toEnd ? "$" : ""}`
+      const source = `${fromStart ? "^" : ""}${rest}`
+      // Not `source` itself: V8 finds no /[^a]{2}$/u in "b🙂", where the standard does.
+      const sought = fromStart ? source : `^[^]*?${rest}`
       const text = letters.join("")
       expect({ source, text, matches: PayloadPattern.matches(parsed(source), text) }).toEqual({
         ...{ source, text },
-        matches: new RegExp(source, "u").test(text)
+        matches: new RegExp(sought, "u").test(text)
       })
     },
-    { arbitrary: { runs: 1_000 } }
+    { arbitrary: { runs: 3_000 } }
   )
 
   it("costs atoms times characters, also where others try everything twice", () => {

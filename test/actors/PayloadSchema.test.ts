@@ -1,7 +1,10 @@
 /** What a payload schema takes and refuses, keyword by keyword, and that neither it nor a payload costs more than its bound. */
 import { describe, expect, it } from "@effect/vitest"
 import type { Schema } from "effect"
+import * as PayloadFit from "../../actors/PayloadFit.ts"
 import { checked, keywords, problemsOf, violationsOf } from "../../actors/PayloadSchema.ts"
+import type { AgentRecord } from "../../actors/ports/AgentStore.ts"
+import { AgentId, AgentName, Namespace, TaskType } from "../../protocol/Ids.ts"
 import * as Limits from "../../protocol/Limits.ts"
 
 type Json = Schema.Json
@@ -55,6 +58,12 @@ const examples: ReadonlyArray<readonly [Json, ReadonlyArray<Json>, ReadonlyArray
   ],
   [{ $comment: "nothing" }, [1], []]
 ]
+
+const worker: AgentRecord = {
+  ...{ id: AgentId.make("01a20a42-4a11-7003-b0b9-a4786c45f7b2"), namespace: Namespace.make("default") },
+  ...{ name: AgentName.make("worker"), type: "echo", capabilities: [], configuration: {}, status: "active" },
+  ...{ draining: false, desiredInstances: 1, definitionVersion: 1, rollout: undefined, version: 1 }
+}
 
 describe("a payload schema", () => {
   it("takes what fits and refuses what does not, by every keyword", () => {
@@ -182,5 +191,33 @@ describe("a payload schema", () => {
     const many = { pattern: `^${"a*".repeat(90)}b$` }
     expect(violationsOf(many, "a".repeat(10_000))).toMatchObject([{ rule: "/pattern" }])
     expect(violationsOf(many, "a".repeat(20_000))).toMatchObject([{ rule: "limit" }])
+  })
+
+  it("shares its steps with others where it is told to", () => {
+    const budget = { left: 1_000 }
+    const each = { items: { type: "integer" } }
+    expect(violationsOf(each, [1, 2, 3], budget)).toEqual([])
+    expect(budget.left).toBeLessThan(1_000)
+    budget.left = 5
+    expect(violationsOf(each, [1, 2, 3], budget)).toMatchObject([{ rule: "limit" }])
+    expect(violationsOf(each, [], budget)).toMatchObject([{ rule: "limit" }])
+  })
+
+  it("looks into the items of what was gathered within the steps of one check", () => {
+    const defs = Object.fromEntries(
+      Array.from({ length: 14 }, (_, index) => [
+        `d${index}`,
+        { allOf: [{ $ref: `#/$defs/d${index + 1}` }, { $ref: `#/$defs/d${index + 1}` }] }
+      ])
+    )
+    const slow = { type: "integer", allOf: [{ $ref: "#/$defs/d0" }], $defs: { ...defs, d14: true } }
+    const payload = Array.from({ length: 10_000 }, () => 1)
+    const budget = { left: Limits.payloadCheckStepsMax }
+    const agent = { ...worker, capabilities: [{ name: TaskType.make("slow"), payload_schema: slow }] }
+    const found = PayloadFit.violationsAtStart(agent, "slow", { payload, stored: payload }, budget)
+    expect(found).toMatchObject([{ rule: "/type" }])
+    // One of the list and one of all of its items.
+    expect(budget.left).toBeGreaterThan(-Limits.payloadCheckStepsMax - 1_000)
+    expect(PayloadFit.violationsAtStart(agent, "slow", { payload: [1, 1], stored: [1, 1] })).toEqual([])
   })
 })

@@ -47,7 +47,13 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("an agent w
       const [agents, tasks] = [yield* Agents, yield* Tasks]
       yield* echoAgent("stricter")
       yield* agents.pause("stricter")
-      const { id } = yield* tasks.submit(submitTask({ agent: "stricter", payload: { old: 1 } }))
+      const { id } = yield* tasks.submit(
+        submitTask({
+          ...{ agent: "stricter", payload: { old: 1 } },
+          // Not even a policy that asks for it repeats what cannot fit.
+          configuration: { retry: { max_attempts: 3, delay_ms: 10, retry_on: ["*"] } }
+        })
+      )
       yield* agents.update("stricter", update(withSchema(named)), undefined)
       yield* agents.resume("stricter")
       expect(yield* tasks.wait(id, Duration.seconds(20))).toMatchObject({
