@@ -193,7 +193,7 @@ class Check {
       add(at.violations, { field: at.field, rule: at.rule, message })
       return false
     }
-    const bound = (holds: boolean, message: string) => holds || broken(`${message} ${String(argument)}`)
+    const bound = (holds: boolean, message: string) => holds || broken(`${message} ${JSON.stringify(argument)}`)
     switch (keyword) {
       case "$ref": {
         const name = definitionName(argument)
@@ -247,7 +247,8 @@ class Check {
           const limit = Limits.payloadPatternTextCharactersMax
           if (value.length > limit) return broken(`has more than ${limit} characters, too many for a pattern`)
           if (!this.charge(PayloadPattern.stepsOf(value), at.field)) return false
-          return PayloadPattern.of(schema, String(argument)).test(value) || broken(`must fit ${String(argument)}`)
+          const pattern = typeof argument === "string" ? argument : ""
+          return PayloadPattern.of(schema, pattern).test(value) || broken(`must fit ${pattern}`)
         }
       }
     } else if (isList(value)) {
@@ -386,18 +387,11 @@ const definitionName = (reference: Json): string | undefined =>
   typeof reference === "string" ? referenceForm.exec(reference)?.groups?.["name"] : undefined
 
 const isOfType = (value: Json, type: Json): boolean => {
-  switch (type) {
-    case "null":
-      return value === null
-    case "array":
-      return isList(value)
-    case "object":
-      return isObject(value)
-    case "integer":
-      return Number.isInteger(value)
-    default:
-      return typeof value === type
-  }
+  if (type === "null") return value === null
+  if (type === "array") return isList(value)
+  if (type === "object") return isObject(value)
+  if (type === "integer") return Number.isInteger(value)
+  return typeof value === type
 }
 
 /** Decimal fractions are no binary ones: 0.3 is a multiple of 0.1. */
