@@ -2,19 +2,23 @@
  * Carries a pause of a graph or a tree, or the end of one, through: portion by portion, each a transaction, with what ran
  * interrupted. Of several that carry the same, each does a part.
  */
-import { Effect } from "effect"
+import { Duration, Effect } from "effect"
 import type { AgentId, GraphId, TaskId } from "../protocol/Ids.ts"
 import type { Bus } from "./ports/Bus.ts"
 import type { GraphLedger, Interrupted } from "./ports/GraphLedger.ts"
+
+/** Until a portion is looked at again of which all was locked, or nothing had to change. */
+const again = Duration.millis(20)
 
 export const carryPause = Effect.fnUntraced(function* (
   on: { readonly graphs: GraphLedger; readonly bus: Bus["Service"]; readonly portionTasks: number },
   id: GraphId | TaskId
 ) {
   while (true) {
-    const { interrupted, more } = yield* on.graphs.carryPause(id, on.portionTasks)
+    const { changed, interrupted, more } = yield* on.graphs.carryPause(id, on.portionTasks)
     yield* interrupt(on.bus, interrupted)
     if (!more) return
+    if (changed === 0) yield* Effect.sleep(again)
   }
 })
 

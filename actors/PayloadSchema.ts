@@ -230,7 +230,7 @@ class Check {
       add(at.violations, { field: at.field, rule: at.rule, message })
       return false
     }
-    const bound = (holds: boolean, message: string) => holds || broken(`${message} ${String(argument)}`)
+    const bound = (holds: boolean, message: string) => holds || broken(`${message} ${JSON.stringify(argument)}`)
     switch (keyword) {
       case "$ref": {
         const name = definitionName(argument)
@@ -281,10 +281,11 @@ class Check {
         case "maxLength":
           return bound(this.characters(value, at) <= Number(argument), "has more characters than")
         case "pattern": {
-          const pattern = PayloadPattern.of(schema, String(argument))
+          const source = typeof argument === "string" ? argument : ""
+          const pattern = PayloadPattern.of(schema, source)
           if (pattern === undefined) return true
           if (!this.charge(PayloadPattern.stepsOf(pattern, value), at.field)) return false
-          return PayloadPattern.matches(pattern, value) || broken(`must fit ${String(argument)}`)
+          return PayloadPattern.matches(pattern, value) || broken(`must fit ${source}`)
         }
       }
     } else if (isList(value)) {
@@ -424,18 +425,11 @@ const definitionName = (reference: Json): string | undefined =>
   typeof reference === "string" ? referenceForm.exec(reference)?.groups?.["name"] : undefined
 
 const isOfType = (value: Json, type: Json): boolean => {
-  switch (type) {
-    case "null":
-      return value === null
-    case "array":
-      return isList(value)
-    case "object":
-      return isObject(value)
-    case "integer":
-      return Number.isInteger(value)
-    default:
-      return typeof value === type
-  }
+  if (type === "null") return value === null
+  if (type === "array") return isList(value)
+  if (type === "object") return isObject(value)
+  if (type === "integer") return Number.isInteger(value)
+  return typeof value === type
 }
 
 /** Decimal fractions are no binary ones: 0.3 is a multiple of 0.1. */

@@ -5,7 +5,7 @@
  * Closed: a condition names a JSON Pointer and a text, both of which are values to Postgres and never SQL.
  */
 import { Schema } from "effect"
-import { AgentRef, GraphId, SignalName, TaskId, TaskType } from "./Ids.ts"
+import { AgentRef, GraphId, ScheduleRef, SignalName, TaskId, TaskType } from "./Ids.ts"
 import * as Limits from "./Limits.ts"
 import { TaskPriority, TaskStatus, Timestamp, WaitingFor } from "./Task.ts"
 
@@ -76,6 +76,9 @@ export const taskFilterFields = {
   }),
   parent: Schema.optionalKey(TaskId),
   graph: Schema.optionalKey(GraphId),
+  schedule: Schema.optionalKey(ScheduleRef).annotateKey({
+    description: "Submitted by this schedule, by id or name: its tasks, and those of its graphs."
+  }),
   retry_of: Schema.optionalKey(TaskId).annotateKey({ description: "Retries of this task." }),
   error: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, 100))).annotateKey({
     description: "Ended with this error code."

@@ -93,11 +93,14 @@ export interface GraphLedger {
   ) => Effect.Effect<"begun" | "unknown" | "ended", LedgerUnavailable>
   /** Has a whole resumed: recorded likewise. False when it is not paused. */
   readonly resume: (namespace: Namespace, whole: Whole, actor: string) => Effect.Effect<boolean, LedgerUnavailable>
-  /** Carries a pause or its end on by a portion. */
+  /** Carries a pause or its end on by a portion. `changed` 0 with `more`: somebody else was at work on all of it. */
   readonly carryPause: (
     id: GraphId | TaskId,
     limit: number
-  ) => Effect.Effect<{ readonly interrupted: ReadonlyArray<Interrupted>; readonly more: boolean }, LedgerUnavailable>
+  ) => Effect.Effect<
+    { readonly changed: number; readonly interrupted: ReadonlyArray<Interrupted>; readonly more: boolean },
+    LedgerUnavailable
+  >
   /** Cancels a portion of what has not ended of a graph that is to end. */
   readonly cancelGraph: (
     id: GraphId,

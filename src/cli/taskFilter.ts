@@ -40,6 +40,7 @@ export const filterFlags = {
   name: text("name", "With this text in the name"),
   parent: text("parent", "Belonging to the task with this id"),
   graph: text("graph", "Of the graph with this id"),
+  schedule: text("schedule", "Submitted by this schedule, by name or id"),
   retryOf: text("retry-of", "Retries of the task with this id"),
   error: text("error", "Ended with this error code"),
   createdAfter: text("created-after", "RFC 3339"),

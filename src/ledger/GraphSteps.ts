@@ -175,6 +175,7 @@ export const make = (committing: Committing): GraphLedger => {
     const changed = answer?.changes ?? []
     yield* announce(changed, answer?.actor ?? undefined)
     return {
+      changed: changed.length,
       interrupted: changed.flatMap((change) =>
         change.event === "TaskPaused" && change.agent_id !== null ? [{ id: change.id, ranOn: change.agent_id }] : []
       ),

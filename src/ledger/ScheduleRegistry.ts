@@ -16,6 +16,7 @@ import type { TaskStatus } from "../../protocol/Task.ts"
 import type { ChangedBy } from "./AgentRegistry.ts"
 import { isAgentId as isId } from "./AgentRows.ts"
 import { millisOf, type ScheduleRow, scheduleColumns, scheduleOfRow, statusConditions } from "./ScheduleRows.ts"
+import { noted } from "./ScheduleTasks.ts"
 import { orUnavailable, type StoreUnavailable } from "./StoreUnavailable.ts"
 
 /** Everything about a schedule that a change may set. Moments are RFC 3339. */
@@ -252,7 +253,7 @@ export class ScheduleRegistry extends Context.Service<
           with asked as (
             update schedules s set event_number = s.event_number + 1 where s.id = ${id}
             returning s.id, s.namespace, s.event_number
-          )
+          ), noted as (${noted(sql, "asked", made)})
           insert into events (aggregate, number, kind, type, namespace, actor, trace, data)
           select id, event_number, 'schedule', 'ScheduleFired', namespace, ${by.actor}, ${by.trace},
             ${JSON.stringify({ task_id: made.taskId, graph_id: made.graphId })}::json

@@ -19,6 +19,7 @@ import {
 import { momentOf } from "../../actors/Recurrence.ts"
 import type { Namespace, NodeName, ScheduleId, TaskId } from "../../protocol/Ids.ts"
 import { millisOf, type ScheduleRow, scheduleColumns } from "./ScheduleRows.ts"
+import { noted } from "./ScheduleTasks.ts"
 import { orUnavailable } from "./StoreUnavailable.ts"
 
 interface TakenRow extends ScheduleRow {
@@ -70,7 +71,7 @@ export const layer = (node: NodeName) =>
               event_number = s.event_number + 1
             where s.id = ${id} and (s.last_due_at is null or s.last_due_at < ${due}::timestamptz)
             returning s.id, s.namespace, s.event_number
-          )
+          ), noted as (${noted(sql, "settled", { graphId, taskId })})
           insert into events (aggregate, number, kind, type, namespace, actor, data)
           select id, event_number, 'schedule', ${event}, namespace, ${actor}, ${data}::json from settled
           returning aggregate

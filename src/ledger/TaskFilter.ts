@@ -103,6 +103,18 @@ export const compile = (
   if (filter.parent !== undefined) kin.push(sql`k.parent_id = ${filter.parent}`)
   if (filter.graph !== undefined) kin.push(sql`k.graph_id = ${filter.graph}`)
   if (filter.retry_of !== undefined) kin.push(sql`k.retry_of = ${filter.retry_of}`)
+  const bySchedule =
+    filter.schedule === undefined
+      ? undefined
+      : sql`s.schedule_id = ${
+          isAgentId(filter.schedule)
+            ? sql`${filter.schedule}::uuid`
+            : sql`(select c.id from schedules c where c.namespace = ${namespace} and c.name = ${filter.schedule})`
+        }`
+  // Among few that hang together it is looked up on each; else its tasks are walked along their own index.
+  if (bySchedule !== undefined && kin.length > 0) {
+    rest.push(sql`exists (select from schedule_tasks s where s.task_id = t.id and ${bySchedule})`)
+  }
   if (filter.type !== undefined) rest.push(sql`t.type = any (${[...filter.type]}::text[])`)
   if (filter.agent !== undefined) {
     if (sort === "priority") walk.push(ofPresentAgent(sql, namespace, filter.agent))
@@ -136,7 +148,12 @@ export const compile = (
   moments(sql, filter, walk, rest)
   return {
     // Looked up first: for the order of its list, a session would else read the namespace until it meets them.
-    from: kin.length === 0 ? sql`tasks t` : sql`(select * from tasks k where ${sql.and(kin)} offset 0) t`,
+    from:
+      kin.length > 0
+        ? sql`(select * from tasks k where ${sql.and(kin)} offset 0) t`
+        : bySchedule === undefined
+          ? sql`tasks t`
+          : sql`(select k.* from schedule_tasks s join tasks k on k.id = s.task_id where ${bySchedule}) t`,
     walk,
     rest,
     narrow: kin.length > 0,

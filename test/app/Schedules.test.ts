@@ -275,7 +275,19 @@ layer(keeping, { excludeTestServices: true, timeout: "60 seconds" })("a schedule
       expect(yield* tasksOf(id)).toMatchObject([
         { id: one.task?.id, actor: user.actor, metadata: { mine: 1, schedule_id: id } }
       ])
+      const listed = (filter: object) =>
+        Effect.flatMap(Tasks, (tasks) =>
+          Effect.map(tasks.list({ limit: 10, ...filter }).pipe(as(user)), ({ data }) => data.map((each) => each.id))
+        )
+      const two = yield* schedules.run("asked", "k2").pipe(as(user))
+      expect(yield* listed({ schedule: "asked" })).toEqual([two.task?.id, one.task?.id])
+      expect(yield* listed({ schedule: id, status: ["pending"] })).toEqual([two.task?.id, one.task?.id])
+      expect(yield* listed({ schedule: id, status: ["failed"] })).toEqual([])
+      expect(yield* listed({ schedule: "another" })).toEqual([])
+      const theirs = (yield* Tasks).list({ schedule: id }).pipe(as(stranger))
+      expect((yield* theirs).data).toEqual([])
       expect(yield* runsOf("asked").pipe(as(user))).toMatchObject([
+        { task_id: two.task?.id },
         { due: null, outcome: "fired", task_id: one.task?.id, task_status: "pending" }
       ])
       expect(yield* schedules.get("asked").pipe(as(user))).toMatchObject({ version: 1, last_task_id: null })
@@ -299,6 +311,8 @@ layer(keeping, { excludeTestServices: true, timeout: "60 seconds" })("a due time
         actor: owner.actor,
         metadata: { mine: 1, schedule_id: id, scheduled_for: due }
       })
+      const submitted = yield* (yield* Tasks).list({ schedule: "plain" }).pipe(as(owner))
+      expect(submitted.data.map((each) => each.id)).toEqual([made?.id])
       const after = yield* schedules.get(id).pipe(as(owner))
       expect(after).toMatchObject({
         last_run_at: due,

@@ -29,6 +29,9 @@ const crashPoint = (at: string, when: "before" | "after") => {
 NodeRuntime.runMain(
   Effect.gen(function* () {
     const limits = { ...(yield* InstanceLimits), idleAfter: Duration.seconds(3) }
-    yield* serve({}).pipe(Effect.provideService(CrashPoints, crashPoint), Effect.provideService(InstanceLimits, limits))
+    return yield* serve({}).pipe(
+      Effect.provideService(CrashPoints, crashPoint),
+      Effect.provideService(InstanceLimits, limits)
+    )
   })
 )

@@ -159,7 +159,7 @@ export const takeResources: Fault = {
         const body = { agent: "echo", payload: { items: Array.from({ length: 90_000 }, (_, at) => [at]) } }
         const key = `heavy-${run.history.operations.length}`
         const send = () => submitOnce(run, victim, { kind: "submit", key: `${key}-${number}`, body, millis: 4_000 })
-        await Promise.race([Promise.all([send()]), victim.process().gone, seconds(0.3)])
+        await Promise.race([send(), victim.process().gone, seconds(0.3)])
       }
       if (!victim.process().isUp()) {
         outOfMemory++
