@@ -56,6 +56,13 @@ describe("a pattern", () => {
     expect(refusal(source)).toContain(why)
   })
 
+  it.each(["^", "^a{2,2}b+c+", "^[a[]$", "^a{3,}$", "^\\^\\$\\.\\*\\+\\?\\(\\)\\[\\]\\{\\}\\|\\/\\-$"])(
+    "%s is taken",
+    (source) => {
+      expect(PayloadPattern.problemOf(source)).toBeUndefined()
+    }
+  )
+
   it("that is no text, or too long, is refused; a part of a schema has its own read once", () => {
     expect(PayloadPattern.problemOf(7)).toBe("must be a text")
     expect(PayloadPattern.problemOf("a".repeat(Limits.payloadPatternCharactersMax))).toBeUndefined()
