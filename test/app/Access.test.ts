@@ -180,6 +180,26 @@ const methods: { readonly [service: string]: { readonly [method: string]: Method
       needs: ["task:cancel"],
       missing: "TaskNotFound",
       attempt: ({ task }) => Graphs.use((s) => s.cancelTree(task, undefined))
+    },
+    pause: {
+      needs: ["task:pause"],
+      missing: "GraphNotFound",
+      attempt: ({ graph }) => Graphs.use((s) => s.pause(graph, undefined))
+    },
+    resume: {
+      needs: ["task:pause"],
+      missing: "GraphNotFound",
+      attempt: ({ graph }) => Graphs.use((s) => Effect.andThen(s.pause(graph, undefined), s.resume(graph)))
+    },
+    pauseTree: {
+      needs: ["task:pause"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Graphs.use((s) => s.pauseTree(task, undefined))
+    },
+    resumeTree: {
+      needs: ["task:pause"],
+      missing: "TaskNotFound",
+      attempt: ({ task }) => Graphs.use((s) => Effect.andThen(s.pauseTree(task, undefined), s.resumeTree(task)))
     }
   },
   Agents: {

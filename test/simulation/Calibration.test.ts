@@ -223,7 +223,8 @@ const draw = Effect.fnUntraced(function* (chance: Chance.Chance, known: Known) {
             if (order !== undefined) runs.push({ slot, order, attempt })
           }
         }
-        return { fenced, won }
+        // Moments are each side's own.
+        return { fenced, won: won.map(({ startedAtMillis: _, ...run }) => run) }
       })
     return { name: "claim", operation }
   }
