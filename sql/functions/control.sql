@@ -1,5 +1,6 @@
 -- Moves tasks that wait to another lane or another agent. Whoever claims one at the same time either has it before, and
--- then it is no longer moved, or finds it gone. A task that waited for any agent is queued with the one it is given.
+-- then it is no longer moved, or finds it gone. A task that waited for any agent is queued with the one it is given, or
+-- waits for its limits.
 create function ledger.tasks_move(p_namespace text, p_ids uuid[], p_lane task_lane, p_agent uuid, p_actor text)
 returns setof ledger.task_change
 language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
@@ -21,12 +22,12 @@ begin
     update tasks t set
       lane = coalesce(p_lane, t.lane),
       agent_id = coalesce(p_agent, t.agent_id),
-      status = case when b.released then 'queued'::task_status else t.status end,
-      waiting_for = case when b.released then null else t.waiting_for end,
-      queued_at = case when b.released then now() else t.queued_at end,
+      status = case when b.released and t.limited is null then 'queued'::task_status else t.status end,
+      waiting_for = case when b.released then case when t.limited then 'capacity'::task_wait end else t.waiting_for end,
+      queued_at = case when b.released and t.limited is null then now() else t.queued_at end,
       version = t.version + 1
     from before b where t.id = any (array[b.id])
-    returning t.id, t.namespace, t.version, t.status, t.agent_id, t.trace, t.attempt, t.lane, t.limited, t.held_limits is null as waits,
+    returning t.id, t.namespace, t.version, t.status, t.waiting_for, t.agent_id, t.trace, t.attempt, t.lane, t.limited, t.held_limits is null as waits,
       b.lane_was, b.agent_was, b.released
   ), requeued as (
     -- Who waits for capacity does so in its new lane.
@@ -38,7 +39,8 @@ begin
         'priority', case when lane <> lane_was then lane end,
         'priority_before', case when lane <> lane_was then lane_was end,
         'agent_id', case when agent_id is distinct from agent_was then agent_id end,
-        'agent_id_before', case when agent_id is distinct from agent_was then agent_was end)) as data
+        'agent_id_before', case when agent_id is distinct from agent_was then agent_was end,
+        'waiting_for', case when released then waiting_for end)) as data
     from changed
   ), recorded as (
     insert into events (aggregate, number, kind, type, namespace, attempt, actor, trace, data)

@@ -17,7 +17,9 @@ begin
       with recursive tree as (
         select t.id, t.status from tasks t where t.id = p_root and t.namespace = p_namespace
         union all
-        select t.id, t.status from tree join tasks t on t.parent_id = tree.id and t.namespace = p_namespace
+        -- `offset 0`: looked up for each, or else the plan may read every task that has a parent.
+        select c.id, c.status from tree cross join lateral (
+          select t.id, t.status from tasks t where t.parent_id = tree.id and t.namespace = p_namespace offset 0) c
       )
       select from tree where status in ('pending', 'queued', 'running', 'paused'))
     into v_open from tasks t where t.id = p_root and t.namespace = p_namespace;
@@ -73,7 +75,8 @@ begin
         with recursive tree as (
           select t.id, t.status from tasks t where t.id = p_id
           union all
-          select t.id, t.status from tree join tasks t on t.parent_id = tree.id and t.namespace = v_pause.namespace
+          select c.id, c.status from tree cross join lateral (
+            select t.id, t.status from tasks t where t.parent_id = tree.id and t.namespace = v_pause.namespace offset 0) c
         )
         select tree.id from tree
         where tree.status in ('pending', 'queued', 'running', 'paused')

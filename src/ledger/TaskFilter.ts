@@ -35,6 +35,8 @@ export const cursorScope = (namespace: Namespace, query: ListTasks): CursorScope
 export interface CompiledFilter {
   /** Where the tasks `t` come from: all of them, or the few that hang together. */
   readonly from: Fragment
+  /** Where a walk by id stands: the column whose index it goes along. */
+  readonly place: "t.id" | "s.task_id"
   /** What an index answers. */
   readonly walk: ReadonlyArray<Fragment>
   /** What is looked up on each task; empty when the index answers all of it. */
@@ -111,9 +113,10 @@ export const compile = (
             ? sql`${filter.schedule}::uuid`
             : sql`(select c.id from schedules c where c.namespace = ${namespace} and c.name = ${filter.schedule})`
         }`
-  // Among few that hang together it is looked up on each; else its tasks are walked along their own index.
-  if (bySchedule !== undefined && kin.length > 0) {
-    rest.push(sql`exists (select from schedule_tasks s where s.task_id = t.id and ${bySchedule})`)
+  const bySchedulesTasks = bySchedule !== undefined && kin.length === 0 && sort === "created"
+  if (bySchedulesTasks) walk.push(bySchedule)
+  else if (bySchedule !== undefined) {
+    rest.push(sql`exists (select from schedule_tasks s where s.task_id = t.id and ${bySchedule} offset 0)`)
   }
   if (filter.type !== undefined) rest.push(sql`t.type = any (${[...filter.type]}::text[])`)
   if (filter.agent !== undefined) {
@@ -145,15 +148,15 @@ export const compile = (
       or exists (select from tasks r where r.retry_of = t.id))`
     rest.push(filter.dead_letter ? sql`not ${dealtWith}` : sql`(t.status not in ('failed', 'timeout') or ${dealtWith})`)
   }
-  moments(sql, filter, walk, rest)
+  const place = bySchedulesTasks ? "s.task_id" : "t.id"
+  moments(sql, filter, { walk, rest, place: sql.literal(place) })
+  const theirs = bySchedulesTasks
+    ? sql`schedule_tasks s cross join lateral (select * from tasks k where k.id = s.task_id offset 0) t`
+    : sql`tasks t`
   return {
     // Looked up first: for the order of its list, a session would else read the namespace until it meets them.
-    from:
-      kin.length > 0
-        ? sql`(select * from tasks k where ${sql.and(kin)} offset 0) t`
-        : bySchedule === undefined
-          ? sql`tasks t`
-          : sql`(select k.* from schedule_tasks s join tasks k on k.id = s.task_id where ${bySchedule}) t`,
+    from: kin.length === 0 ? theirs : sql`(select * from tasks k where ${sql.and(kin)} offset 0) t`,
+    place,
     walk,
     rest,
     narrow: kin.length > 0,
@@ -163,18 +166,22 @@ export const compile = (
 }
 
 /** Ids carry the time a task was accepted: what was started or ended by then was accepted before. */
-const moments = (sql: SqlClient, filter: TaskFilter, walk: Array<Fragment>, rest: Array<Fragment>) => {
+const moments = (
+  sql: SqlClient,
+  filter: TaskFilter,
+  { place, rest, walk }: { readonly walk: Array<Fragment>; readonly rest: Array<Fragment>; readonly place: Fragment }
+) => {
   for (const column of ["created", "started", "completed"] as const) {
     const after = filter[`${column}_after`]
     const before = filter[`${column}_before`]
     const at = sql.literal(`t.${column}_at`)
     if (after !== undefined) {
       rest.push(sql`${at} > ${after}::timestamptz`)
-      if (column === "created") walk.push(sql`t.id > ${idAt(Date.parse(after) - skewMillis)}`)
+      if (column === "created") walk.push(sql`${place} > ${idAt(Date.parse(after) - skewMillis)}`)
     }
     if (before !== undefined) {
       rest.push(sql`${at} < ${before}::timestamptz`)
-      walk.push(sql`t.id < ${idAt(Date.parse(before) + skewMillis)}`)
+      walk.push(sql`${place} < ${idAt(Date.parse(before) + skewMillis)}`)
     }
   }
 }

@@ -91,13 +91,21 @@ export const make = Effect.fnUntraced(function* (limits: ScanLimits) {
     type Placed = Row & { readonly walk_position: string }
     const order = orders[options.sort ?? "created"]
     const up = options.up ?? false
-    const { costly, from: source, narrow, nothing, rest: own, walk } = compile(sql, namespace, filter, options.sort)
+    const {
+      costly,
+      from: source,
+      narrow,
+      nothing,
+      place,
+      rest: own,
+      walk
+    } = compile(sql, namespace, filter, options.sort)
     if (nothing) return { rows: [], position: undefined } satisfies Scanned<Row>
     const rest = [...own, ...(options.and ?? [])]
     const windowed = rest.length > 0 && !narrow
     const rowsMax = Math.max(1, costly ? Math.floor(limits.windowRows / 20) : limits.windowRows)
-    const key = sql.literal(order.key)
-    const by = sql.literal(order.by(up))
+    const key = sql.literal(order.key === "t.id" ? place : order.key)
+    const by = sql.literal(order.key === "t.id" ? `${place}${up ? "" : " desc"}` : order.by(up))
     const position = sql.literal(order.position)
     const after = (at: string) => sql`${key} ${sql.literal(up ? ">" : "<")} ${order.at(at)}`
     const until = (at: string) => sql`${key} ${sql.literal(up ? "<=" : ">=")} ${order.at(at)}`

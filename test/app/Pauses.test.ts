@@ -199,6 +199,55 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a paused g
     }).pipe(as(admin))
   )
 
+  it.effect("meets deadlines, and starts nothing again that failed and may run at most once", () =>
+    Effect.gen(function* () {
+      const deadline = DateTime.formatIso(DateTime.add(yield* DateTime.now, { milliseconds: 1200 }))
+      const id = yield* begin({
+        once: echo(
+          { sleep_ms: 300, fail: { times: 1 } },
+          { configuration: { delivery: "at_most_once", retry: { max_attempts: 3, delay_ms: 200 } } }
+        ),
+        late: echo({ sleep_ms: 60_000 }, { deadline }),
+        behind: echo({}, { dependencies: [{ task: "late", on: "ended" }] })
+      })
+      yield* graphIn(id, (graph) => statuses(graph)["once"] === "running")
+      yield* pause(id)
+      const stands = yield* graphIn(id, (graph) => statuses(graph)["late"] === "timeout")
+      yield* Effect.sleep("300 millis")
+      expect(statuses(stands)["behind"]).toBe("paused")
+      const once = yield* get(idOf(stands, "once"))
+      expect(once).toMatchObject({ attempt: 1 })
+      yield* resume(id)
+      expect(statuses(yield* wait(id))).toEqual({ once: "failed", late: "timeout", behind: "completed" })
+      expect(yield* brokenHistories).toEqual([])
+    }).pipe(as(admin))
+  )
+
+  it.effect("has the condition of a step looked at, or its list, when the step was paused by itself", () =>
+    Effect.gen(function* () {
+      const id = yield* begin({
+        first: echo({ sleep_ms: 300, items: [1, 2, 3] }),
+        never: echo({}, { when: { $result: "first", path: "/echo/none", exists: true }, dependencies: ["first"] }),
+        each: echo(
+          { n: { $item: "" } },
+          { map: { over: { $result: "first", path: "/echo/items" } }, dependencies: ["first"] }
+        )
+      })
+      const graph = yield* (yield* Tasks).graph(id)
+      const signals = yield* Signals
+      const steps = [idOf(graph, "never"), idOf(graph, "each")]
+      yield* Effect.forEach(steps, (step) => signals.pause(step, undefined))
+      yield* graphIn(id, (now) => statuses(now)["first"] === "completed")
+      yield* Effect.sleep("300 millis")
+      expect(statuses(yield* (yield* Tasks).graph(id))).toEqual({ first: "completed", never: "paused", each: "paused" })
+      yield* Effect.forEach(steps, (step) => signals.resume(step))
+      const done = yield* wait(id)
+      expect(statuses(done)).toEqual({ first: "completed", never: "cancelled", each: "completed" })
+      expect(done.tasks.find(({ key }) => key === "each")?.map).toMatchObject({ total: 3, counts: { completed: 3 } })
+      expect(yield* brokenHistories).toEqual([])
+    }).pipe(as(admin))
+  )
+
   it.effect("of another namespace, or that nobody knows, is not found", () =>
     Effect.gen(function* () {
       const id = yield* as(admin)(begin({ one: echo({}) }))
@@ -268,6 +317,26 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a retry of
       expect(Object.keys(answer.tasks).toSorted()).toEqual(["bad", "done"])
       expect(yield* Effect.flip(graphs.retry(other, "again"))).toMatchObject({ _tag: "IdempotencyMismatch" })
       expect((yield* graphs.retry(first)).id).not.toBe(answer.id)
+    }).pipe(as(admin))
+  )
+})
+
+layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a large paused graph", (it) => {
+  it.effect("of 10,000 tasks goes back to what it was", () =>
+    Effect.gen(function* () {
+      const others = Array.from(
+        { length: 9_999 },
+        (_, index) =>
+          [`t${index}`, echo({}, { dependencies: ["first", ...(index > 0 ? [`t${index - 1}`] : [])] })] as const
+      )
+      const id = yield* begin({ first: echo({}, { run_at: yield* inAnHour }), ...Object.fromEntries(others) })
+      const [pausing, paused] = yield* Effect.timed(pause(id))
+      expect(paused).toMatchObject({ paused: { phase: "paused" }, counts: { paused: 10_000 } })
+      const [resuming, resumed] = yield* Effect.timed(resume(id))
+      expect(resumed.paused).toBeUndefined()
+      expect(resumed.counts).toEqual({ pending: 10_000 })
+      expect(resumed.tasks.find(({ key }) => key === "first")?.waiting_for).toBe("time")
+      yield* Effect.logDebug(`paused in ${Duration.toMillis(pausing)} ms, resumed in ${Duration.toMillis(resuming)} ms`)
     }).pipe(as(admin))
   )
 })

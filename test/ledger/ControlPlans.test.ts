@@ -93,7 +93,9 @@ it.live(
         { created_before: "2020-01-01T00:00:00Z" },
         { completed_after: "2100-01-01T00:00:00Z" },
         { retry_of: "01900000-0000-7000-8000-000000000000" },
-        { parent: "01900000-0000-7000-8000-000000000000" }
+        { parent: "01900000-0000-7000-8000-000000000000" },
+        { schedule: "01900000-0000-7000-8000-000000000000" },
+        { schedule: "nightly", status: "completed" }
       ]
       const everything = Effect.gen(function* () {
         for (const given of lists) {

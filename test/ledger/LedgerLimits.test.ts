@@ -308,6 +308,34 @@ layer(ledgers, { excludeTestServices: true, timeout: "60 seconds" })("limits", (
     })
   )
 
+  it.effect(
+    "a task that waits for any agent and is given one waits for capacity, and says so, until it is its turn",
+    () =>
+      Effect.gen(function* () {
+        const ledger = yield* Ledger
+        const agentId = yield* agent
+        const slot = yield* lease(agentId)
+        const { id } = yield* limit({ concurrency: 1 })
+        const first = yield* task({ agentId, limits: [on(id)] })
+        const second = yield* task({ agentId: undefined, limits: [on(id)] })
+        yield* ledger.accept([first, second])
+        yield* becomes([first, second], ["queued", "pending"])
+        const moved = yield* ledger.control(home, [second.id], { _tag: "Move", priority: undefined, agentId }, by)
+        expect(moved.done).toEqual([second.id])
+        expect(yield* row(second.id)).toMatchObject({ status: "pending", waiting_for: "capacity", agent_id: agentId })
+        expect((yield* eventsOf(second.id)).at(-1)).toMatchObject({
+          type: "TaskQueued",
+          data: { agent_id: agentId, waiting_for: "capacity" }
+        })
+        const [run] = yield* claim(slot, [first])
+        if (run === undefined) return yield* Effect.die("nothing was claimed")
+        yield* ledger.settle(slot, { ...run, limited: true }, completed)
+        yield* becomes([first, second], ["completed", "queued"])
+        expect(yield* miscounted).toEqual([])
+        expect(yield* brokenHistories).toEqual([])
+      })
+  )
+
   it.effect("a rate lets a burst through and then one per interval, by Postgres's clock, on two nodes", () =>
     Effect.gen(function* () {
       const nodes = [yield* Ledger, yield* otherNode]

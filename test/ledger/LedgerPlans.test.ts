@@ -129,6 +129,16 @@ it.live(
         yield* measured("advance a map", ledger.graphs.advance(map.id))
         yield* measured("a step", ledger.graphs.step(map.id))
         yield* measured("graphs that are due", ledger.graphs.due(100))
+        const asked = { actor: "key:test", reason: undefined }
+        for (const whole of [
+          { _tag: "Graph", id: graphId },
+          { _tag: "Tree", id: map.id }
+        ] as const) {
+          yield* measured(`begin a pause: ${whole._tag}`, ledger.graphs.pause(home, whole, asked))
+          yield* measured(`pause a portion: ${whole._tag}`, ledger.graphs.carryPause(whole.id, 100))
+          yield* measured(`end a pause: ${whole._tag}`, ledger.graphs.resume(home, whole, asked.actor))
+          yield* measured(`resume a portion: ${whole._tag}`, ledger.graphs.carryPause(whole.id, 100))
+        }
         yield* ledger.cancel(home, [map.id], { actor: "key:test", reason: undefined })
         yield* measured("cancel the rest of a map", ledger.graphs.cancelRest(map.id, 2))
         yield* ledger.graphs.end(home, graphId, { actor: "key:test", reason: undefined })
