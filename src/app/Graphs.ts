@@ -36,6 +36,8 @@ import { TaskWatch } from "./TaskWatch.ts"
 
 /** Tasks that are cancelled, or paused, at a time. */
 const portion = 500
+/** Longest that a caller waits for a pause, or the end of one, to be carried through. */
+const carriedWithin = Duration.seconds(10)
 
 export class Graphs extends Context.Service<
   Graphs,
@@ -155,7 +157,9 @@ export class Graphs extends Context.Service<
         return yield* get(namespace, id)
       }, orUnavailable)
 
-      const carried = (id: GraphId | TaskId) => carryPause({ graphs: ledger.graphs, bus, portionTasks: portion }, id)
+      /** Within the time that a caller waits; what is left then is carried on with by the sweep. */
+      const carried = (id: GraphId | TaskId) =>
+        carryPause({ graphs: ledger.graphs, bus, portionTasks: portion }, id).pipe(Effect.timeoutOption(carriedWithin))
 
       const pause: Graphs["Service"]["pause"] = Effect.fn("Graphs.pause")(function* (id, reason) {
         const { actor, namespace } = yield* authorize("task:pause")
