@@ -46,3 +46,17 @@ begin
   end if;
   changes := coalesce(array_to_json(v_changes), '[]');
 end $$;
+
+-- Keeps leases {agent_id, index, epoch} alive. They are locked first, in one order for all: nodes that believe to hold the same
+-- leases would else wait for each other. The change is a statement of its own, whose snapshot has the rows as they were locked: where it
+-- had to follow one that was changed meanwhile, three at a time have waited in a circle.
+create function ledger.instances_heartbeat(p_slots json) returns void
+language plpgsql set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+begin
+  perform 1 from json_to_recordset(p_slots) as s (agent_id uuid, index int, epoch int)
+    join agent_instances i on i.agent_id = any (array[s.agent_id]) and i.index = s.index and i.epoch = s.epoch
+  order by i.agent_id, i.index for no key update of i;
+  update agent_instances i set heartbeat = now()
+  from json_to_recordset(p_slots) as s (agent_id uuid, index int, epoch int)
+  where i.agent_id = any (array[s.agent_id]) and i.index = s.index and i.epoch = s.epoch;
+end $$;

@@ -193,19 +193,9 @@ const make = (node: NodeName) =>
         ),
       heartbeat: (slots) =>
         Effect.asVoid(
-          rowsOf(
-            "heartbeat",
-            // One order of locking for all, or two nodes that believe to hold the same leases could wait for each other.
-            `with held as (
-               select i.agent_id, i.index from agent_instances i
-                 join json_to_recordset($1::json) as s (agent_id uuid, index int, epoch int)
-                   on i.agent_id = s.agent_id and i.index = s.index and i.epoch = s.epoch
-               order by i.agent_id, i.index for no key update of i
-             )
-             update agent_instances i set heartbeat = now()
-             from held h where i.agent_id = h.agent_id and i.index = h.index`,
-            [JSON.stringify(slots.map((slot) => ({ agent_id: slot.agentId, index: slot.index, epoch: slot.epoch })))]
-          )
+          rowsOf("heartbeat", `select ${ledger}.instances_heartbeat($1::json)`, [
+            JSON.stringify(slots.map((slot) => ({ agent_id: slot.agentId, index: slot.index, epoch: slot.epoch })))
+          ])
         ),
       backlog: (agentId, { limit }) =>
         Effect.map(

@@ -151,7 +151,8 @@ const overRest = async (platform: ServedPlatform) => {
   const aside = await begin(platform, { sleep_ms: 60_000 })
   await until(async () => (await get(`/tasks/${aside}`)).json.status === "running")
   expect((await post(`/tasks/${aside}/pause`)).json).toMatchObject({ status: "paused", waiting_for: null })
-  expect((await post(`/tasks/${aside}/resume`)).json).toMatchObject({ status: "queued" })
+  // It may run again before it is answered.
+  expect((await post(`/tasks/${aside}/resume`)).json.status).toMatch(/^(queued|running)$/u)
   expect((await post(`/tasks/${aside}/cancel`)).json).toMatchObject({ status: "cancelled" })
 }
 
