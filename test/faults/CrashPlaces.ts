@@ -109,6 +109,14 @@ const setAside: Work = async (at) => {
   await ask(at, "POST", `/tasks/${taskId}/resume`, {})
 }
 
+const pausedGraph: Work = async (at) => {
+  const slow = { ...doing("patient", { sleep_ms: 500 }) }
+  const { taskId } = await submit(at, { tasks: { slow, then: { ...slow, dependencies: ["slow"] } } }, "graph")
+  if (taskId === undefined) return
+  await ask(at, "POST", `/graphs/${taskId}/pause`, {})
+  await ask(at, "POST", `/graphs/${taskId}/resume`, {})
+}
+
 const changed: Work = async (at) => {
   const later = new Date(Date.now() + 15_000).toISOString()
   const { taskId } = await submit(at, { ...doing("echo", {}), run_at: later })
@@ -195,13 +203,14 @@ const commits = (work: Work | undefined, ...operations: ReadonlyArray<string>): 
 export const crashPlaces: ReadonlyArray<CrashPlace> = [
   ...commits(undefined, "accept", "claim", "settle", "take_over", "heartbeat", "backlog", "resume", "expire"),
   ...commits(undefined, "queue_due", "agents_with_work", "orphans", "without_agent", "admit_open", "tidy"),
-  ...commits(undefined, "graphs_due", "expire_awaits", "expire_results"),
+  ...commits(undefined, "graphs_due", "expire_awaits", "expire_results", "heal_children"),
   ...commits(graph, "graph_step", "graph_data", "graph_decide", "graph_expand", "graph_advance", "results"),
   ...commits((at) => Promise.all([failingMap(at), cancelledGraph(at)]), "graph_cancel"),
   ...commits(retriedGraph, "graph_elements"),
   ...commits(cancelledGraph, "graph_end"),
   ...commits(signalled, "signal", "take_signal", "park"),
   ...commits(setAside, "pause", "unpause"),
+  ...commits(pausedGraph, "pause_begin", "pause_step", "pause_end"),
   ...commits(changed, "control", "cancel"),
   ...commits(streamed, "append_chunks"),
   ...commits(stepped, "progress"),
