@@ -104,6 +104,9 @@ const follows: Readonly<Record<string, ReadonlyArray<string>>> = {
   TaskResultExpired: []
 }
 
+/** A signal, and a change of lane or agent. */
+const stateless: ReadonlySet<string> = new Set(["TaskSignalled", "TaskMoved"])
+
 /** What a map may do beside: its elements progress, and it ends, while no attempt of its own begins. */
 const followsInMap: Readonly<Record<string, ReadonlyArray<string>>> = {
   TaskCreated: ["TaskProgressed", "TaskCompleted"]
@@ -264,8 +267,8 @@ const checks: ReadonlyArray<Check> = [
     promise: "A task goes from state to state as its life cycle says.",
     looked: ({ state }) => state.events.length,
     find: byTask((task, index) => {
-      // A signal comes in any state, and changes none.
-      const own = (index.eventsOf.get(task.id) ?? []).filter(({ type }) => type !== "TaskSignalled")
+      // What comes in any state and changes none.
+      const own = (index.eventsOf.get(task.id) ?? []).filter(({ type }) => !stateless.has(type))
       if (own[0]?.type !== "TaskCreated") return `begins with ${own[0]?.type ?? "nothing"}`
       for (let at = 1; at < own.length; at++) {
         const [before, after] = [own[at - 1]?.type ?? "", own[at]?.type ?? ""]
