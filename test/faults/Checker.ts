@@ -104,8 +104,8 @@ const follows: Readonly<Record<string, ReadonlyArray<string>>> = {
   TaskResultExpired: []
 }
 
-/** A signal, and a change of lane or agent. */
-const stateless: ReadonlySet<string> = new Set(["TaskSignalled", "TaskMoved"])
+/** A signal, a change of lane or agent, and a submission that joined it. */
+const stateless: ReadonlySet<string> = new Set(["TaskSignalled", "TaskMoved", "TaskUpdated"])
 
 /** What a map may do beside: its elements progress, and it ends, while no attempt of its own begins. */
 const followsInMap: Readonly<Record<string, ReadonlyArray<string>>> = {
