@@ -156,7 +156,10 @@ export class Signals extends Context.Service<
         if (outcome === "not_paused") return yield* inState(task, `is ${task.status}, not paused`)
         if (outcome === "held")
           return yield* inState(task, "is paused with its graph, or with a task above it: resume that")
-        return outcome === "waits" ? yield* inState(task, "waits for a signal, and goes on when it comes") : task
+        if (outcome !== "waits") return task
+        return yield* task.waiting_for === "children"
+          ? inState(task, "waits for its children, and goes on when they have ended")
+          : inState(task, "waits for a signal, and goes on when it comes")
       }, orUnavailable)
 
       return Signals.of({ send, list, pause, resume })

@@ -94,11 +94,8 @@ const placeIn = (nats: Nats["Service"], options: BucketOptions, platform: string
   const stream = streamOf(bucket)
   /** Of what the server takes, with room for its envelope in answers, which are base64. */
   const chunkBytes = Math.min(chunkBytesMax, Math.floor((nats.connection.info?.max_payload ?? 1_048_576) / 2))
-  const subjectOf = (id: ArtifactId) => `${chunksOf(bucket)}.${chunkId(id)}`
+  const subjectOf = (id: string) => `${chunksOf(bucket)}.${chunkId(id)}`
   let part = 0
-
-  const attempt = <A>(operation: string, request: () => Promise<A>) =>
-    Effect.mapError(nats.request(operation, request), unavailable)
 
   /** `name` is the message's own: the client repeats one whose answer is late, and the server drops the repetition. */
   const publish = (subject: string, data: Uint8Array | string, name: string, rollup = false) => {
@@ -119,15 +116,28 @@ const placeIn = (nats: Nats["Service"], options: BucketOptions, platform: string
     )
   }
 
+  /** Nothing to do where the bucket is gone: its bytes are too. */
   const purge = (subject: string) =>
-    attempt("remove an artifact", () => nats.manager.streams.purge(stream, { filter: subject }))
+    nats
+      .request("remove an artifact", () => nats.manager.streams.purge(stream, { filter: subject }))
+      .pipe(
+        Effect.asVoid,
+        Effect.catchIf(isGone, () => Effect.void),
+        Effect.mapError(unavailable)
+      )
 
   const receive = (id: ArtifactId) =>
     Effect.gen(function* () {
       let placed = false
       let chunks = 0
       let rest = new Uint8Array(0)
-      yield* Effect.addFinalizer(() => (placed || chunks === 0 ? Effect.void : Effect.ignore(purge(subjectOf(id)))))
+      yield* Effect.addFinalizer(() =>
+        placed || chunks === 0
+          ? Effect.void
+          : Effect.catch(purge(subjectOf(id)), ({ message }) =>
+              Effect.logDebug("chunks of an artifact are left to the sweep", message)
+            )
+      )
       const send = (chunk: Uint8Array) => {
         chunks++
         return publish(subjectOf(id), chunk, `${id}/${chunks}`)
@@ -188,27 +198,26 @@ const placeIn = (nats: Nats["Service"], options: BucketOptions, platform: string
       )
   }
 
-  // The object's own message goes last: until then a sweep finds the chunks.
-  const remove = (id: ArtifactId) =>
-    Effect.andThen(purge(objectSubject(bucket, id)), purge(subjectOf(id))).pipe(Effect.asVoid)
+  // The chunks go last: by them a sweep finds what is left.
+  const remove = (id: string) => Effect.andThen(purge(objectSubject(bucket, id)), purge(subjectOf(id)))
 
   const sweep: ArtifactPlace["sweep"] = (ageMillis, nowMillis, known) =>
     Effect.gen(function* () {
       const name = (part++ & 0xff).toString(16).padStart(2, "0")
       const filter = `${chunksOf(bucket)}.${name}.*`
-      const { state } = yield* attempt("look for strays", () =>
-        nats.manager.streams.info(stream, { subjects_filter: filter })
-      )
-      const old = Object.keys(state.subjects ?? {})
+      const subjects = yield* nats
+        .request("look for strays", () => nats.manager.streams.info(stream, { subjects_filter: filter }))
+        .pipe(
+          Effect.map(({ state }) => state.subjects ?? {}),
+          Effect.catchIf(isGone, () => Effect.succeed({})),
+          Effect.mapError(unavailable)
+        )
+      const old = Object.keys(subjects)
         .map((subject) => subject.slice(filter.length - 1))
         .filter((id) => idPattern.test(id) && madeAt(id) < nowMillis - ageMillis)
       const kept = old.length === 0 ? new Set<string>() : yield* known(old)
       const strays = old.filter((id) => !kept.has(id))
-      yield* Effect.forEach(
-        strays,
-        (id) => Effect.andThen(purge(objectSubject(bucket, id)), purge(`${chunksOf(bucket)}.${chunkId(id)}`)),
-        { discard: true }
-      )
+      yield* Effect.forEach(strays, remove, { discard: true })
       return strays.length
     })
 

@@ -2,7 +2,8 @@
 import { expect, layer } from "@effect/vitest"
 import { DateTime, Effect, Schema } from "effect"
 import { SqlClient } from "effect/sql"
-import type { TaskId } from "../../protocol/Ids.ts"
+import { LimitDirectory } from "../../actors/LimitDirectory.ts"
+import { Namespace, type TaskId } from "../../protocol/Ids.ts"
 import { CreateLimit } from "../../protocol/Limit.ts"
 import { isTerminal, type Task } from "../../protocol/Task.ts"
 import { Graphs } from "../../src/app/Graphs.ts"
@@ -219,7 +220,8 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a task tha
       const limits = yield* LimitRules
       yield* limits.create(create({ name: "one-at-a-time", key: "labels.tenant", concurrency: 1 }))
       yield* limits.create(create({ name: "rate", key: "labels.tenant", rate: { limit: 100, window_ms: 3_600_000 } }))
-      yield* Effect.sleep("1 second")
+      const known = Effect.map(LimitDirectory, (directory) => directory.of(Namespace.make("default")))
+      yield* until(known, (rules) => rules.length === 2)
       const labels = { tenant: "a" }
       const id = yield* begin(
         { await_children: { count: 3, agent: "wide", payload: { sleep_ms: 10 }, labels } },

@@ -47,6 +47,10 @@ const statuses = (graph: Graph) => Object.fromEntries(graph.tasks.map(({ key, st
 const get = (id: TaskId) => Effect.flatMap(Tasks, (tasks) => tasks.get(id))
 const idOf = (graph: Graph, key: string) => TaskId.make(graph.tasks.find((task) => task.key === key)?.id ?? "")
 const eventsOf = (id: TaskId) => Effect.flatMap(Tasks, (tasks) => tasks.events(id, { after: 0, limit: 500 }))
+/** Another task of the same agent begins, takes its time and ends: whatever could have gone on would have, by then. */
+const meanwhile = Effect.fnUntraced(function* (millis: number) {
+  yield* wait(yield* begin({ other: echo({ sleep_ms: millis }) }))
+})
 const rowsOf = Effect.fnUntraced(function* (id: string) {
   const sql = yield* SqlClient.SqlClient
   return yield* sql`select phase from pauses where id = ${id}`
@@ -65,7 +69,7 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a paused g
       expect(statuses(paused)).toEqual({ runs: "paused", later: "paused", behind: "paused" })
       expect(paused.paused).toEqual({ phase: "paused", actor: "key:admin", reason: "the other side is down" })
       expect(yield* pause(id)).toEqual(paused)
-      yield* Effect.sleep("600 millis")
+      yield* meanwhile(600)
       expect(statuses(yield* (yield* Tasks).graph(id))).toEqual({ runs: "paused", later: "paused", behind: "paused" })
       const resumed = yield* resume(id)
       expect(resumed.paused).toBeUndefined()
@@ -104,7 +108,7 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a paused g
       yield* pause(id)
       const map = idOf(begun, "each")
       const before = yield* (yield* Tasks).list({ parent: map, status: ["completed"], limit: 100 })
-      yield* Effect.sleep("500 millis")
+      yield* meanwhile(500)
       const elements = yield* (yield* Tasks).list({ parent: map, limit: 100 })
       expect(elements.data.filter(({ status }) => status === "completed")).toHaveLength(before.data.length)
       expect(new Set(elements.data.map(({ status }) => status))).toEqual(new Set(["completed", "paused"]))
@@ -213,7 +217,7 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a paused g
       yield* graphIn(id, (graph) => statuses(graph)["once"] === "running")
       yield* pause(id)
       const stands = yield* graphIn(id, (graph) => statuses(graph)["late"] === "timeout")
-      yield* Effect.sleep("300 millis")
+      yield* meanwhile(300)
       expect(statuses(stands)["behind"]).toBe("paused")
       const once = yield* get(idOf(stands, "once"))
       expect(once).toMatchObject({ attempt: 1 })
@@ -238,7 +242,7 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a paused g
       const steps = [idOf(graph, "never"), idOf(graph, "each")]
       yield* Effect.forEach(steps, (step) => signals.pause(step, undefined))
       yield* graphIn(id, (now) => statuses(now)["first"] === "completed")
-      yield* Effect.sleep("300 millis")
+      yield* meanwhile(300)
       expect(statuses(yield* (yield* Tasks).graph(id))).toEqual({ first: "completed", never: "paused", each: "paused" })
       yield* Effect.forEach(steps, (step) => signals.resume(step))
       const done = yield* wait(id)

@@ -157,6 +157,9 @@ describe("a bucket of artifacts", () => {
         yield* server.start
         yield* eventually("the connection", nats.connected, (connected) => connected)
         expect((yield* Effect.flip(contentOf(place, before, content.length))).message).toContain("not in the bucket")
+        // Nothing is left to remove, or to find.
+        yield* place.remove(before)
+        expect(yield* place.sweep(0, yield* Clock.currentTimeMillis, () => Effect.succeed(new Set<string>()))).toBe(0)
         const after = yield* put(place, content)
         expect((yield* contentOf(place, after, content.length)).equals(content)).toBe(true)
       })
