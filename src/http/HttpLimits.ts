@@ -13,8 +13,11 @@ export const HttpLimits = Context.Reference("datamcp/http/HttpLimits", {
     uploadTime: Duration.seconds(300),
     /** How long a connection may idle between two requests. */
     keepAliveTime: Duration.seconds(5),
-    /** How long a connection may neither take nor give a byte while it is answered; above any wait of the contract. */
-    stallTime: Duration.seconds(120),
+    /**
+     * How long a connection may neither take nor give a byte while it is answered; above any wait of the contract. One that has
+     * taken a part of what is queued for it is given the same time once more: Node looks at what is left only when it is over.
+     */
+    stallTime: Duration.seconds(75),
     /** Largest header section, in bytes. */
     headerBytesMax: 16 * 1024,
     /** Most connections at a time. */

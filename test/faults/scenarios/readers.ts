@@ -174,8 +174,8 @@ export const slowReaders: Fault = {
       await Promise.all(half.map((reader) => reader.readOn()))
       const wholeAfter = half.filter((reader) => isWhole(reader.numbers) && reader.isEnded()).length
       run.tell(`${wholeAfter} of ${half.length} readers that read on found everything`)
-      // After two minutes in which nothing moves a node cuts a connection; what fills the sockets' own memory moves first.
-      await watch(() => !run.goesOn() && (run.millis < 140_000 || performance.now() - began > 150_000))
+      // A node cuts a connection on which nothing moves after `HttpLimits.stallTime`, or twice that.
+      await watch(() => !run.goesOn() && (run.millis < 140_000 || performance.now() - began > 165_000))
       // The others were cut, if that was long enough: what is left in their sockets is read, then they come again.
       const rest = stalled.slice(readers / 2)
       const cutInTime = await Promise.all(
