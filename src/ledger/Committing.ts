@@ -183,13 +183,13 @@ export const make = (node: NodeName) =>
             )
           })
 
-    /** Hands queued tasks to whoever dispatches. Failing to is no harm: the reconciler finds them. */
+    /** Hands queued tasks to whoever dispatches, in the order in which they were accepted. Failing to is no harm: the reconciler finds them. */
     const offerReady = (ids: ReadonlyArray<string>) =>
       ids.length === 0
         ? Effect.void
         : sql
             .unsafe<TaskRows.OrderRow>(
-              `select ${TaskRows.orderColumns} from tasks t where t.id = any ($1::uuid[]) and t.status::text = 'queued'`,
+              `select ${TaskRows.orderColumns} from tasks t where t.id = any ($1::uuid[]) and t.status::text = 'queued' order by t.id`,
               [ids]
             )
             .pipe(
