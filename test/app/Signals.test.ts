@@ -347,7 +347,8 @@ layer(running, { excludeTestServices: true, timeout: "60 seconds" })("a task tha
       yield* ended(first)
       yield* Effect.sleep("300 millis")
       expect(yield* get(id)).toMatchObject({ status: "paused", attempt: 0 })
-      expect(yield* resume(id)).toMatchObject({ status: "queued" })
+      // As it stands then: it may have run before it is answered.
+      expect((yield* resume(id)).status).not.toBe("paused")
       expect(yield* ended(id)).toMatchObject({ status: "completed", attempt: 1 })
       expect(yield* Effect.flip(resume(id))).toMatchObject({ _tag: "Conflict" })
       expect(yield* Effect.flip(pause(id))).toMatchObject({ _tag: "Conflict" })
